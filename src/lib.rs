@@ -1,0 +1,8 @@
+//! Primacy: a replicated note store that shows its work.
+
+pub mod clock;
+pub mod config;
+pub mod net;
+pub mod note;
+pub mod observe;
+pub mod protocol;

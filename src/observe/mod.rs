@@ -1,0 +1,3 @@
+//! What the program shows of its work.
+
+pub mod classic;

@@ -1,0 +1,238 @@
+//! The small names that frames, records and views are made of.
+
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Most replicas that a cluster can have. Sets of replicas are one machine word, and every write goes to all of them.
+pub const REPLICAS_MAX: usize = 16;
+
+/// A replica, by its place in `replicas` of config.json, from 0. All replicas hold the same list: hello compares it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[serde(transparent)]
+pub struct ReplicaId(pub u8);
+
+impl<'de> Deserialize<'de> for ReplicaId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            place if usize::from(place) < REPLICAS_MAX => Ok(ReplicaId(place)),
+            place => {
+                Err(D::Error::custom(format_args!("{place} is no replica's place; there are at most {REPLICAS_MAX}")))
+            }
+        }
+    }
+}
+
+impl ReplicaId {
+    /// This replica's place in a list that follows config order.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A set of replicas, iterated in config order.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct ReplicaSet(u16);
+
+impl ReplicaSet {
+    /// The set of nobody.
+    pub const EMPTY: ReplicaSet = ReplicaSet(0);
+
+    /// Adds one.
+    pub fn insert(&mut self, replica: ReplicaId) {
+        self.0 |= 1 << replica.0;
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, replica: ReplicaId) {
+        self.0 &= !(1 << replica.0);
+    }
+
+    /// The set without one.
+    pub fn without(mut self, replica: ReplicaId) -> ReplicaSet {
+        self.remove(replica);
+        self
+    }
+
+    /// Everybody who is in either.
+    pub fn union(self, other: ReplicaSet) -> ReplicaSet {
+        ReplicaSet(self.0 | other.0)
+    }
+
+    /// Whether everybody of `other` is in this set.
+    pub fn is_superset(self, other: ReplicaSet) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether `replica` is in it.
+    pub fn contains(self, replica: ReplicaId) -> bool {
+        self.0 & (1 << replica.0) != 0
+    }
+
+    /// How many are in it.
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Its members in config order.
+    pub fn iter(self) -> impl Iterator<Item = ReplicaId> {
+        (0..REPLICAS_MAX as u8).map(ReplicaId).filter(move |replica| self.contains(*replica))
+    }
+}
+
+impl FromIterator<ReplicaId> for ReplicaSet {
+    fn from_iter<I: IntoIterator<Item = ReplicaId>>(replicas: I) -> Self {
+        let mut set = ReplicaSet::EMPTY;
+        replicas.into_iter().for_each(|replica| set.insert(replica));
+        set
+    }
+}
+
+impl fmt::Debug for ReplicaSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter().map(|replica| replica.0)).finish()
+    }
+}
+
+/// The number of a view. Epochs only grow; no epoch is believed from a frame (L4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The version of a record: epoch first, then a counter; sent as `[epoch, counter]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Version {
+    /// The epoch in which the record was made.
+    pub epoch: Epoch,
+    /// Grows with every record of the item.
+    pub counter: u64,
+}
+
+impl Version {
+    /// The version of the next record of the same item, made in `epoch`.
+    pub fn next(self, epoch: Epoch) -> Version {
+        debug_assert!(epoch >= self.epoch, "a record of epoch {} is followed by one of {epoch}", self.epoch);
+        Version { epoch, counter: self.counter + 1 }
+    }
+}
+
+/// As ETags show it: `EPOCH-COUNTER`.
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.counter)
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.epoch, self.counter).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (epoch, counter) = Deserialize::deserialize(deserializer)?;
+        Ok(Version { epoch, counter })
+    }
+}
+
+/// A random 64-bit number as JSON shows it: a string of 16 hex digits, since JSON numbers lose digits over 2^53.
+macro_rules! random_name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                if text.len() != 16 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    return Err(D::Error::custom(format_args!("`{text}` is not a string of 16 hex digits")));
+                }
+                u64::from_str_radix(&text, 16).map($name).map_err(D::Error::custom)
+            }
+        }
+    };
+}
+
+random_name!(
+    /// Drawn at each process start: two incarnations of one replica are two different members.
+    Incarnation
+);
+random_name!(
+    /// Drawn when a record store is created, or when a joiner's copy replaces it.
+    StoreId
+);
+random_name!(
+    /// Drawn when the consensus store is created, never otherwise; the voter's id.
+    ConsensusId
+);
+
+/// Names one write of one client, wherever its record goes: who took it, and its number there. Sent as
+/// `[replica, incarnation, number]`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RequestId {
+    /// The contacted replica.
+    pub replica: ReplicaId,
+    /// Its incarnation: numbers start again with the process.
+    pub incarnation: Incarnation,
+    /// Counts the writes that this incarnation took, from 1.
+    pub number: u64,
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.replica, self.incarnation, self.number).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (replica, incarnation, number) = Deserialize::deserialize(deserializer)?;
+        Ok(RequestId { replica, incarnation, number })
+    }
+}
+
+/// A moment on one replica's own clock, in nanoseconds since an arbitrary start. Moments of two replicas are never
+/// compared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Later than everything.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// This moment and `ms` milliseconds more.
+    pub fn after_ms(self, ms: u64) -> Moment {
+        Moment(self.0.saturating_add(ms.saturating_mul(1_000_000)))
+    }
+
+    /// Nanoseconds from `earlier` to this moment, 0 where it lies after.
+    pub fn nanos_since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}

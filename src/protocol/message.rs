@@ -1,0 +1,266 @@
+//! The messages that replicas send each other, each with what its receiver may conclude. protocol.md has the same
+//! table; a test compares the two.
+//!
+//! A frame is one JSON object that begins `{"type":"…","epoch":…`. The epoch is the sender's; the incarnations of both
+//! ends are those of the connection's [`Hello`]s, since a connection never outlives either (L3).
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{Epoch, Incarnation, ReplicaId, RequestId, Version};
+use super::record::{KeyEntry, Record};
+use super::request::{Done, Failure, Phases, Write};
+use super::view::View;
+use crate::note::NoteId;
+
+/// The version of the frame protocol that this program speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// A message and the epoch in which it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// The sender's epoch, 0 before its first view.
+    pub epoch: Epoch,
+    /// What it says.
+    pub message: Message,
+}
+
+/// Declares [`Message`], the word of each in `type`, and how to read one by its word.
+macro_rules! messages {
+    ($($(#[$doc:meta])* $variant:ident = $word:literal,)*) => {
+        /// Everything that replicas say to each other once their connection is greeted.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(clippy::large_enum_variant, reason = "messages are moved once or twice, and most traffic is the large ones")]
+        pub enum Message {
+            $($(#[$doc])* $variant($variant),)*
+        }
+
+        impl Message {
+            /// The words that `type` can have between replicas, in the order of protocol.md.
+            pub const WORDS: &[&str] = &[$($word),*];
+
+            /// The word in `type`.
+            pub fn word(&self) -> &'static str {
+                match self { $(Message::$variant(_) => $word,)* }
+            }
+
+            /// Reads the members of the message that `word` names; none where no message has this word.
+            pub(super) fn parse(word: &str, json: &[u8]) -> Option<serde_json::Result<Message>> {
+                Some(match word {
+                    $($word => serde_json::from_slice::<$variant>(json).map(Message::$variant),)*
+                    _ => return None,
+                })
+            }
+
+            /// Appends the members as an object, without `type` and `epoch`.
+            pub(super) fn write_members(&self, out: &mut Vec<u8>) -> serde_json::Result<()> {
+                match self { $(Message::$variant(members) => serde_json::to_writer(out, members),)* }
+            }
+        }
+
+        $(impl From<$variant> for Message {
+            fn from(members: $variant) -> Message {
+                Message::$variant(members)
+            }
+        })*
+    };
+}
+
+messages! {
+    /// W1: a write for the item's primary, from the contacted replica.
+    Forward = "forward",
+    /// The primary's answer to a forward.
+    Forwarded = "forwarded",
+    /// M1: please make me this item's primary.
+    Move = "move",
+    /// M3: you are this item's primary now.
+    Moved = "moved",
+    /// M2: not I, ask there.
+    MovedTo = "moved_to",
+    /// M2: the item is no more.
+    Gone = "gone",
+    /// W1: new records, from their items' primary.
+    Update = "update",
+    /// W3: your updates up to `n` are durable here.
+    Ack = "ack",
+    /// W4: my updates up to `n` are committed.
+    Commit = "commit",
+    /// L4: your frame's epoch is over; this is the newest view.
+    Stale = "stale",
+}
+
+/// W1: a write for the item's primary, from the contacted replica. The receiver checks it, makes the record and answers
+/// with `forwarded`, never across a view (V10).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The write's number at the sender; with its name and incarnation this is the [`RequestId`].
+    pub number: u64,
+    /// The write.
+    pub write: Write,
+}
+
+/// The primary's answer to the forward of the same number. After `done` the record is committed at the receiver, since
+/// the `commit` was sent before it on the same link.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Forwarded {
+    /// The forward's number.
+    pub number: u64,
+    /// It took effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Done>,
+    /// It did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Failure>,
+    /// Where the time went at the primary, in ns.
+    pub phases: Phases,
+}
+
+/// M1: the sender has a write for this item and asks to become its primary. Answered with `moved`, `moved_to` or `gone`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Move {
+    /// The item.
+    pub id: NoteId,
+}
+
+/// M3: the receiver is the item's primary from now on. All records of the item before this one are committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The hand-over record: content as before, `primary` the receiver.
+    pub record: Record,
+}
+
+/// M2: the sender is not the item's primary and waits for it no more; the receiver asks `to`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MovedTo {
+    /// The item.
+    pub id: NoteId,
+    /// Who is its primary as far as the sender knows.
+    pub to: ReplicaId,
+}
+
+/// M2: the item was deleted. The receiver answers its queued writes 404 by W2.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gone {
+    /// The item.
+    pub id: NoteId,
+}
+
+/// W1: new records from their items' primary; also recovery's first messages of an epoch (V8). The receiver keeps them
+/// pending, makes them durable together, and then sends `ack`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// Counts the sender's updates in this epoch, from 1.
+    pub n: u64,
+    /// The records: atomically all or none. A POST's are the note and the id sequence.
+    pub records: Vec<Record>,
+    /// Which requests made which items' records; each is at the record's item or an older one of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<(NoteId, RequestId)>,
+    /// The key entries made with the records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyEntry>,
+    /// Of recovery: every record that it chose and that these messages name, whether the receiver lacks it or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<(NoteId, Version)>,
+}
+
+/// W3: all updates of the receiver up to `n` are durable at the sender, in this epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ack {
+    /// The last one.
+    pub n: u64,
+}
+
+/// W4: all updates of the sender up to `n` are committed: everybody in sync has them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// The last one.
+    pub n: u64,
+}
+
+/// L4: the answer to a frame of an epoch that is over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stale {
+    /// The sender's newest view.
+    pub view: View,
+}
+
+/// The two kinds of link (L1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// Consensus, heartbeats, views: frames may be lost with the connection.
+    Control,
+    /// Everything else: in order, each exactly once between two incarnations (L2).
+    Data,
+}
+
+impl LinkKind {
+    /// The word on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            LinkKind::Control => "control",
+            LinkKind::Data => "data",
+        }
+    }
+}
+
+/// The first frame on a connection between replicas, both ways: first the dialer's, then the accepter's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// The sender's address.
+    pub from: String,
+    /// The address that it dialed, or in the accepter's hello the dialer's.
+    pub to: String,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// The incarnation that the sender expects at the other end; none where it has not met it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expects: Option<Incarnation>,
+    /// Which link this connection carries.
+    pub kind: LinkKind,
+    /// What must be equal at all replicas.
+    pub settings: Settings,
+    /// Dialer, data link: the epoch that its frame numbers count in, and the number of the first frame to come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Position>,
+    /// Accepter, data link: the last frame that it has from the dialer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub got: Option<Position>,
+}
+
+/// The configuration that must be equal at all replicas; a hello that differs is refused, naming the key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// `remote-write` or `local-write`.
+    pub sync: String,
+    /// Every replica's address, in config order.
+    pub replicas: Vec<String>,
+    /// The fewest in-sync replicas with which writes are taken.
+    pub min_in_sync: u64,
+    /// The failure timeout.
+    pub failure_timeout_ms: u64,
+    /// The simulated one-way delay, in microseconds.
+    pub link_delay_us: u64,
+    /// `persistent` or `per-frame`.
+    pub links: String,
+}
+
+/// A place in the numbering of a data link. Each new epoch begins a new numbering at 1 (L3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// The numbering.
+    pub epoch: Epoch,
+    /// The frame.
+    pub n: u64,
+}
+
+/// L2: the accepter of a data link has every frame up to `n`; the dialer may forget them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Got {
+    /// The numbering.
+    pub epoch: Epoch,
+    /// The last frame.
+    pub n: u64,
+}

@@ -1,0 +1,10 @@
+//! protocol.md in code: names, records, requests, messages and frames.
+
+pub mod codec;
+pub mod ids;
+pub mod message;
+pub mod port;
+pub mod record;
+pub mod request;
+pub mod status;
+pub mod view;

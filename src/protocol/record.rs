@@ -1,0 +1,134 @@
+//! Records: what a replica keeps of each item, on the wire and on disk.
+
+use std::fmt;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::ids::{ReplicaId, Version};
+use super::request::{Done, Key};
+use crate::note::{Note, NoteId};
+
+/// The state of one item at one version. Equal item and version is equal content (invariant 3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Flat", into = "Flat")]
+pub struct Record {
+    /// The item.
+    pub id: NoteId,
+    /// Larger than that of every record of the item before.
+    pub version: Version,
+    /// The version whose write made this content; a hand-over copies it. ETags show it.
+    pub written: Version,
+    /// The item's primary in local-write, while it is in sync.
+    pub primary: ReplicaId,
+    /// The content.
+    pub value: Value,
+}
+
+/// The content of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A note.
+    Note(Note),
+    /// The note was deleted; kept until the deletion is committed (W6).
+    Deleted,
+    /// Of the id sequence: the id that the next POST gives.
+    Next(NoteId),
+}
+
+/// A record as JSON has it: `{"id","version","written","primary"}` and one of `note`, `deleted`, `next`.
+#[derive(Serialize, Deserialize)]
+struct Flat {
+    id: NoteId,
+    version: Version,
+    written: Version,
+    primary: ReplicaId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<Note>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    deleted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<NoteId>,
+}
+
+/// A record whose members contradict each other.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of item {0} must have `next` where it is item 0, else either `note` or `deleted`")]
+struct Contradiction(NoteId);
+
+impl TryFrom<Flat> for Record {
+    type Error = Contradiction;
+
+    fn try_from(flat: Flat) -> Result<Record, Contradiction> {
+        let value = match (flat.note, flat.deleted, flat.next) {
+            (Some(note), false, None) if !flat.id.is_sequence() => Value::Note(note),
+            (None, true, None) if !flat.id.is_sequence() => Value::Deleted,
+            (None, false, Some(next)) if flat.id.is_sequence() => Value::Next(next),
+            _ => return Err(Contradiction(flat.id)),
+        };
+        let Flat { id, version, written, primary, .. } = flat;
+        Ok(Record { id, version, written, primary, value })
+    }
+}
+
+impl From<Record> for Flat {
+    fn from(record: Record) -> Flat {
+        let Record { id, version, written, primary, value } = record;
+        let (note, deleted, next) = match value {
+            Value::Note(note) => (Some(note), false, None),
+            Value::Deleted => (None, true, None),
+            Value::Next(next) => (None, false, Some(next)),
+        };
+        Flat { id, version, written, primary, note, deleted, next }
+    }
+}
+
+/// A row of the table of idempotency keys (K1): under this key, this request took effect on this item.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyEntry {
+    /// The item that the write addressed; POST's is 0.
+    pub item: NoteId,
+    /// The client's key.
+    pub key: Key,
+    /// Which request it was.
+    pub sha256: Fingerprint,
+    /// What the client was answered.
+    pub done: Done,
+    /// Wall-clock ms since 1970 at the item's primary, at least one more than its last.
+    pub time: u64,
+}
+
+/// SHA-256 of a request; hex in JSON.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Fingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{self:?}"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        parse_fingerprint(&text).ok_or_else(|| D::Error::custom("a fingerprint is a string of 64 hex digits"))
+    }
+}
+
+fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(Fingerprint(bytes))
+}

@@ -6,3 +6,4 @@ pub mod net;
 pub mod note;
 pub mod observe;
 pub mod protocol;
+pub mod replication;

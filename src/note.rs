@@ -172,6 +172,11 @@ impl Patch {
         Ok(patch)
     }
 
+    /// The patch as compact JSON, `title` before `body`.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("a patch has string keys and values, so writing it to memory succeeds")
+    }
+
     /// The note that `note` becomes by this patch (RFC 7396 section 2).
     pub fn apply(&self, note: &Note) -> Result<Note, NoteError> {
         let mut fields: Fields = serde_json::from_str(note.as_str())?;

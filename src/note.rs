@@ -172,6 +172,12 @@ impl Patch {
         Ok(patch)
     }
 
+    /// About how many bytes of memory its strings take.
+    pub fn bytes(&self) -> usize {
+        let length = |member: &Option<Option<String>>| member.iter().flatten().map(String::len).sum::<usize>();
+        length(&self.title) + length(&self.body)
+    }
+
     /// The patch as compact JSON, `title` before `body`.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a patch has string keys and values, so writing it to memory succeeds")

@@ -158,6 +158,11 @@ impl Replica {
         self.clients.open_writes()
     }
 
+    /// How many bytes of notes they hold.
+    pub fn open_write_bytes(&self) -> usize {
+        self.clients.open_write_bytes()
+    }
+
     /// The newest view that was applied.
     pub fn view(&self) -> Option<&View> {
         self.view.as_ref()

@@ -2,7 +2,7 @@
 
 use super::event::Token;
 use crate::note::NoteId;
-use crate::protocol::ids::{ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet, StoreId};
 use crate::protocol::message::Message;
 use crate::protocol::record::{KeyEntry, Record};
 use crate::protocol::request::Answer;
@@ -26,6 +26,19 @@ pub enum Action {
     },
     /// Hand records to the store, all or none, and report when they are durable.
     Persist(Persist),
+    /// Begin an empty record store beside the present one; what is persisted from now on goes there (J2). An earlier
+    /// copy is dropped.
+    BeginCopy,
+    /// Once all of the copy is durable, put it in the place of the present store, in one step, with a new store id; then
+    /// report [`super::event::Event::Switched`] (J3).
+    SwitchStore,
+    /// Tell the controller that this joiner is synced under this view (J3).
+    ReportSynced {
+        /// The view.
+        epoch: Epoch,
+        /// The store that the copy became.
+        store: StoreId,
+    },
     /// A peer broke the protocol: drop its connections, and say why.
     Distrust {
         /// Who.

@@ -208,6 +208,7 @@ impl Replica {
     fn unreadable(&self) -> Failure {
         let why = match self.standing {
             Standing::Starting => "this replica waits for the others, there is no view yet",
+            Standing::Joining => "this replica is copying the notes from the others",
             Standing::Out => "this replica is not in the view",
             Standing::Recovering => "a new view is being recovered",
             Standing::Ready if self.now.moment >= self.lease_until => "this replica holds no lease",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::action::{Action, Persist};
 use super::client::Clients;
 use super::event::{Event, Now};
+use super::join::{Joiners, Joining};
 use super::keys::Keys;
 use super::local_write::Moves;
 use super::record::{Items, first_sequence};
@@ -44,6 +45,8 @@ pub enum Standing {
     Recovering,
     /// In sync, after `ready`: it serves.
     Ready,
+    /// It copies what the others have; they send it their updates.
+    Joining,
     /// The newest view leaves it out.
     Out,
 }
@@ -70,6 +73,8 @@ pub struct Replica {
     pub(super) waits: Waits,
     pub(super) moves: Moves,
     pub(super) recovery: Recovery,
+    pub(super) joining: Joining,
+    pub(super) joiners: Joiners,
     /// Messages of this epoch that came before `ready`; they wait for it (M5).
     early: Vec<(ReplicaId, Message)>,
     persists: Persists,
@@ -117,6 +122,8 @@ impl Replica {
             waits: Waits::default(),
             moves: Moves::default(),
             recovery: Recovery::default(),
+            joining: Joining::default(),
+            joiners: Joiners::default(),
             early: Vec::new(),
             persists: Persists::default(),
             actions: Vec::new(),
@@ -130,6 +137,7 @@ impl Replica {
             Event::Request { token, request, arrived } => self.on_request(token, request, arrived),
             Event::Message { from, incarnation, envelope } => self.on_frame(from, incarnation, envelope),
             Event::Durable { number } => self.on_durable(number),
+            Event::Switched { store } => self.on_switched(store),
             Event::View(view) => self.on_view(view),
             Event::Lease { until } => self.on_lease(until),
             Event::Tick => self.on_deadlines(),
@@ -144,6 +152,7 @@ impl Replica {
         self.now = now;
         self.commit_acknowledged();
         self.acknowledge();
+        self.report_when_counted();
         self.answer_due();
         actions.append(&mut self.actions);
     }
@@ -320,6 +329,11 @@ impl Replica {
             Message::Fetch(fetch) => self.on_fetch(from, fetch),
             Message::Fetched(fetched) => self.on_fetched(from, fetched),
             Message::Ready(_) => self.on_ready(from),
+            Message::Copy(copy) => self.on_copy(from, copy),
+            Message::Want(want) => self.on_want(from, want),
+            Message::Copied(copied) => self.on_copied(from, copied),
+            Message::Synced(_) => self.on_synced(from),
+            Message::Counted(_) => self.on_counted(from),
             Message::Stale(_) => unreachable!("taken before the epoch was looked at"),
         }
     }
@@ -331,6 +345,17 @@ impl Replica {
             self.on_message(from, message);
         }
         self.resume_clients();
+        self.begin_copies();
+    }
+
+    /// The update that a peer has not acknowledged for longest went out then; none where it has all. Joiners too (V4).
+    pub fn unacknowledged_since(&self, peer: ReplicaId) -> Option<Moment> {
+        self.outgoing.unacknowledged_since(peer)
+    }
+
+    /// The update that this replica's own store has not made durable for longest was made then.
+    pub fn unstored_since(&self) -> Option<Moment> {
+        self.outgoing.unstored_since()
     }
 
     fn on_lease(&mut self, until: Moment) {

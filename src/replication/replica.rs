@@ -253,7 +253,8 @@ impl Replica {
     pub(super) fn send_all(&mut self, to: ReplicaSet, message: impl Into<Message>) {
         debug_assert!(!to.contains(self.me()), "a replica sends nothing to itself");
         if !to.is_empty() {
-            self.actions.push(Action::Send { to, message: message.into() });
+            let epoch = self.epoch();
+            self.actions.push(Action::Send { to, epoch, message: message.into() });
         }
     }
 

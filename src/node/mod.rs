@@ -11,13 +11,13 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::config::{Config, Mode};
 use crate::link::{LinkEvent, Links};
 use crate::membership::fixed::FixedView;
 use crate::observe::classic;
 use crate::protocol::codec;
-use crate::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{LinkKind, Message};
 use crate::protocol::port::{Batch, Call, Pong, Said};
 use crate::protocol::status::{Status, ViewStatus};

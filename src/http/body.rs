@@ -1,5 +1,6 @@
 //! Bytes to a request's body, where it comes in chunks (RFC 9112 section 7.1).
 
+use super::head::LONE_LF;
 use super::refusal::Refusal;
 
 /// Longest line of a chunked body: a size with its extensions, or a trailer field. Nobody here reads either, so they
@@ -63,14 +64,14 @@ impl Chunked {
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let (size, extensions) = line.split_at(digits);
         if size.is_empty() {
-            return Err(Refusal::Chunk("a chunk's size is a hexadecimal number"));
+            return Err(malformed("a chunk's size is a hexadecimal number"));
         }
         if !extensions.is_empty() {
             self.extensions(extensions)?;
         }
         let size = std::str::from_utf8(size).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
         match size.filter(|size| *size <= body_max.saturating_sub(have)) {
-            None => return Err(Refusal::BodyTooLong(body_max)),
+            None => return Err(Refusal::body_too_long(body_max)),
             Some(0) => self.state = State::Trailer,
             Some(size) => self.state = State::Data(size),
         }
@@ -81,7 +82,7 @@ impl Chunked {
     fn extensions(&mut self, text: &[u8]) -> Result<(), Refusal> {
         let text_ahead = text.trim_ascii_start();
         if text_ahead.first() != Some(&b';') || !text.iter().all(is_field_byte) {
-            return Err(Refusal::Chunk("behind a chunk's size only `;` and extensions may stand"));
+            return Err(malformed("behind a chunk's size only `;` and extensions may stand"));
         }
         self.spend(text.len())
     }
@@ -100,7 +101,7 @@ impl Chunked {
                 Ok(Some(2))
             }
             [] | [b'\r'] => Ok(None),
-            _ => Err(Refusal::Chunk("behind a chunk's data its line end is missing")),
+            _ => Err(malformed("behind a chunk's data its line end is missing")),
         }
     }
 
@@ -112,7 +113,7 @@ impl Chunked {
         }
         let name = line.iter().take_while(|byte| is_token_byte(byte)).count();
         if name == 0 || line.get(name) != Some(&b':') || !line.iter().all(is_field_byte) {
-            return Err(Refusal::Chunk("a trailer field reads name, colon, value"));
+            return Err(malformed("a trailer field reads name, colon, value"));
         }
         self.spend(length)?;
         Ok(Some((length, false)))
@@ -121,10 +122,14 @@ impl Chunked {
     fn spend(&mut self, bytes: usize) -> Result<(), Refusal> {
         self.extra += bytes;
         match self.extra > EXTRA_BYTES_MAX {
-            true => Err(Refusal::Chunk("its extensions and trailer fields are too long")),
+            true => Err(malformed("its extensions and trailer fields are too long")),
             false => Ok(()),
         }
     }
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal::bad(format!("the chunked body is malformed: {why}"))
 }
 
 /// The first line without its end, and its length with it, once it is all there.
@@ -132,8 +137,8 @@ fn line(input: &[u8]) -> Result<Option<(&[u8], usize)>, Refusal> {
     let searched = &input[..input.len().min(LINE_BYTES_MAX)];
     match memchr::memchr(b'\n', searched) {
         Some(end) if end > 0 && input[end - 1] == b'\r' => Ok(Some((&input[..end - 1], end + 1))),
-        Some(_) => Err(Refusal::LoneLf),
-        None if searched.len() == LINE_BYTES_MAX => Err(Refusal::Chunk("a line of it is too long")),
+        Some(_) => Err(Refusal::bad(LONE_LF)),
+        None if searched.len() == LINE_BYTES_MAX => Err(malformed("a line of it is too long")),
         None => Ok(None),
     }
 }
@@ -147,3 +152,6 @@ fn is_field_byte(byte: &u8) -> bool {
 pub(crate) fn is_token_byte(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,12 +11,14 @@ use tokio::time::{Instant, timeout};
 use super::Service;
 use super::deadline::Deadline;
 use super::exchange::Exchange;
+use super::listener::stopped;
 use super::reader::Phase;
 use super::refusal::Refusal;
 use crate::config::Limits;
 use crate::net::TcpStream;
 use crate::protocol::ids::Moment;
 use crate::protocol::port::{Batch, Call, Said, Tag};
+use crate::protocol::request::Code;
 
 /// How long after its own deadlines the replica may take to answer, in ms. Only a replica that is stuck or has ended
 /// takes longer.
@@ -83,19 +85,15 @@ pub(crate) async fn run(stream: TcpStream, service: Arc<Service>, number: u64, s
 }
 
 impl Connection {
-    async fn serve(mut self, mut stop: watch::Receiver<bool>) -> End {
+    async fn serve(mut self, stop: watch::Receiver<bool>) -> End {
         let clock = self.service.port.clock();
-        let mut stop = pin!(async move {
-            // An error means that the listener is gone, which is as good as a stop.
-            let _ = stop.wait_for(|stop| *stop).await;
-        });
-        let mut stopping = false;
+        let mut stop = pin!(stopped(stop));
         let mut now = clock.now();
         loop {
             let calls = self.exchange.take_requests(now);
             self.send(calls, now).await;
             self.exchange.render(now);
-            if !self.exchange.out().is_empty() {
+            if !self.exchange.out.is_empty() {
                 if !self.flush().await {
                     return End::Lost;
                 }
@@ -105,25 +103,22 @@ impl Connection {
                 continue;
             }
             if self.exchange.is_finished() {
-                return self.finish().await;
+                return close(&mut self.stream, self.exchange.broken).await;
             }
             self.set_deadline(now);
             let wants_input = self.exchange.wants_input();
             let event = tokio::select! {
                 biased;
-                () = &mut stop, if !stopping => Event::Stop,
-                answers = self.answers.recv(), if self.exchange.open() > 0 => Event::Answers(answers),
+                () = &mut stop, if !self.exchange.stopping => Event::Stop,
+                answers = self.answers.recv(), if self.exchange.is_open() => Event::Answers(answers),
                 read = self.stream.read_buf(self.exchange.buffer()), if wants_input => Event::Read(read),
                 () = self.deadline.passed() => Event::Deadline,
             };
             now = clock.now();
             match event {
-                Event::Stop => {
-                    stopping = true;
-                    self.exchange.stop();
-                }
+                Event::Stop => self.exchange.stopping = true,
                 Event::Answers(answers) => self.take_answers(answers),
-                Event::Read(Ok(0)) => self.exchange.end_input(),
+                Event::Read(Ok(0)) => self.exchange.ended = true,
                 Event::Read(Ok(_)) => {}
                 Event::Read(Err(_)) => return End::Lost,
                 Event::Deadline => {
@@ -163,7 +158,7 @@ impl Connection {
     /// Writes all output; false where the client is gone or too slow.
     async fn flush(&mut self) -> bool {
         let patience = Duration::from_millis(self.service.config.limits.write_ms);
-        let written = timeout(patience, self.stream.write_all(self.exchange.out())).await;
+        let written = timeout(patience, self.stream.write_all(&self.exchange.out)).await;
         self.exchange.clear_out();
         matches!(written, Ok(Ok(())))
     }
@@ -178,9 +173,9 @@ impl Connection {
     }
 
     fn next_deadline(&self) -> Moment {
-        let due = if self.exchange.open() > 0 { self.due } else { Moment::NEVER };
+        let due = if self.exchange.is_open() { self.due } else { Moment::NEVER };
         match self.waiting {
-            (true, (Phase::Idle, _)) if self.exchange.open() > 0 => due,
+            (true, (Phase::Idle, _)) if self.exchange.is_open() => due,
             (true, (phase, _)) => due.min(self.since.after_ms(patience_ms(phase, &self.service.config.limits))),
             (false, _) => due,
         }
@@ -193,24 +188,19 @@ impl Connection {
             return None;
         }
         match self.waiting.1.0 {
-            _ if self.exchange.open() > 0 && now >= self.due => {
+            _ if self.exchange.is_open() && now >= self.due => {
                 self.exchange.give_up(true, "the replica gave no answer in time");
             }
             Phase::Idle => return Some(End::Idle),
-            Phase::Head => self.exchange.refuse(Refusal::HeadTimeout(limits.head_ms), now),
-            Phase::Body => self.exchange.refuse(Refusal::BodyTimeout(limits.body_ms), now),
+            Phase::Head => self.exchange.refuse(too_late("head", limits.head_ms), now),
+            Phase::Body => self.exchange.refuse(too_late("body", limits.body_ms), now),
         }
         None
     }
+}
 
-    /// Closes so that the last answer arrives.
-    async fn finish(mut self) -> End {
-        if self.exchange.is_broken() {
-            return End::Broken;
-        }
-        linger(&mut self.stream).await;
-        End::Finished
-    }
+fn too_late(part: &str, ms: u64) -> Refusal {
+    Refusal::new(408, Code::Timeout, format!("the request's {part} was not complete after {ms} ms"))
 }
 
 /// How long a client may take over a part of its request, in ms.
@@ -222,10 +212,14 @@ fn patience_ms(phase: Phase, limits: &Limits) -> u64 {
     }
 }
 
-/// Ends the output, and reads what the client still sends until it closes too, within bounds.
-pub(crate) async fn linger(stream: &mut TcpStream) {
+/// Closes so that the last answer arrives: ends the output, and reads what the client still sends until it closes too,
+/// within bounds. After an answer that broke off it is closed at once.
+async fn close(stream: &mut TcpStream, broken: bool) -> End {
+    if broken {
+        return End::Broken;
+    }
     if stream.shutdown().await.is_err() {
-        return;
+        return End::Lost;
     }
     let drain = async {
         let mut scratch = [0; 4096];
@@ -239,4 +233,19 @@ pub(crate) async fn linger(stream: &mut TcpStream) {
     };
     // Past the time the client loses what it did not read.
     let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
+    End::Finished
+}
+
+/// Tells a client that there is no room for it.
+pub(crate) async fn turn_away(mut stream: TcpStream, service: Arc<Service>, number: u64) -> End {
+    let now = service.port.clock().now();
+    let mut exchange = Exchange::new(service, number);
+    let msg = "too many connections are open here; try again later or at another replica";
+    exchange.refuse(Refusal::new(503, Code::Unavailable, msg), now);
+    exchange.render(now);
+    // A new connection's buffer takes one small answer at once, or the client is gone.
+    match timeout(Duration::from_millis(LINGER_MS), stream.write_all(&exchange.out)).await {
+        Ok(Ok(())) => close(&mut stream, false).await,
+        _ => End::Lost,
+    }
 }

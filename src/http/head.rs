@@ -10,12 +10,19 @@ use httparse::Header;
 
 use super::refusal::Refusal;
 use crate::config::Limits;
+use crate::protocol::request::Code;
 
 /// Most header fields that any configuration can allow: their places are on the stack.
 pub(crate) const FIELDS_MAX: usize = 256;
 
 /// Where httparse puts the fields of one head.
 pub(crate) type Fields<'b> = [MaybeUninit<Header<'b>>; FIELDS_MAX];
+
+/// RFC 9112 section 2.2 lets a recipient accept a lone LF. Where another hop does not, that is a way to smuggle.
+pub(crate) const LONE_LF: &str = "a line ends with LF alone; end each with CR LF";
+
+const BAD_TARGET: &str = "the request target is malformed; it is a path from `/` on, in the characters of RFC 3986";
+const BAD_CODING: &str = "Transfer-Encoding must be `chunked`, once, and in HTTP/1.1";
 
 /// The search for a head's end, which goes on where it stopped when more bytes have come.
 #[derive(Debug, Default)]
@@ -32,7 +39,7 @@ impl Scan {
         while let Some(found) = memchr::memchr(b'\n', &bytes[self.at..]) {
             let end = self.at + found;
             if end == self.line || bytes[end - 1] != b'\r' {
-                return Err(Refusal::LoneLf);
+                return Err(Refusal::bad(LONE_LF));
             }
             self.bound(end - 1, limits)?;
             if end - 1 == self.line {
@@ -49,10 +56,10 @@ impl Scan {
     /// Refuses a head that is too long already, with its current line up to `end`.
     fn bound(&self, end: usize, limits: &Limits) -> Result<(), Refusal> {
         if self.line == 0 && end > limits.request_line_bytes {
-            return Err(Refusal::LineTooLong(limits.request_line_bytes));
+            return Err(too_long(414, format!("the request line is longer than {} bytes", limits.request_line_bytes)));
         }
         if end > limits.head_bytes {
-            return Err(Refusal::HeadTooLong(limits.head_bytes));
+            return Err(too_long(431, format!("the request's head is longer than {} bytes", limits.head_bytes)));
         }
         Ok(())
     }
@@ -101,6 +108,11 @@ impl Method {
             Method::Connect => "CONNECT",
             Method::Other => "?",
         }
+    }
+
+    /// Whether its answer has no body.
+    pub(crate) fn is_head(self) -> bool {
+        self == Method::Head
     }
 
     /// Whether it changes notes.
@@ -160,11 +172,11 @@ pub(crate) fn parse<'h, 'b>(
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut fields[..fields_max]) {
         Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-        Ok(_) => return Err(Refusal::RequestLine),
+        Ok(_) => return Err(Refusal::bad("the request's head is malformed")),
         Err(error) => return Err(syntax(error, bytes, fields_max)),
     }
     let (Some(word), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-        return Err(Refusal::RequestLine);
+        return Err(Refusal::bad("the request line is malformed"));
     };
     let fields: &'h [Header<'b>] = request.headers;
     let method = Method::parse(word);
@@ -189,37 +201,34 @@ pub(crate) fn parse<'h, 'b>(
     })
 }
 
+fn too_long(status: u16, msg: String) -> Refusal {
+    Refusal::new(status, Code::TooLarge, msg)
+}
+
 fn syntax(error: httparse::Error, bytes: &[u8], fields_max: usize) -> Refusal {
     match error {
-        httparse::Error::TooManyHeaders => Refusal::TooManyFields(fields_max),
-        httparse::Error::HeaderName | httparse::Error::HeaderValue => Refusal::Field,
-        httparse::Error::Version if names_other_version(bytes) => Refusal::HttpVersion,
-        // A bad line end within the fields, or within the request line.
-        httparse::Error::NewLine if !line_ends_well(bytes) => Refusal::RequestLine,
-        httparse::Error::NewLine => Refusal::Field,
-        _ => Refusal::RequestLine,
+        httparse::Error::TooManyHeaders => too_long(431, format!("there are more than {fields_max} header fields")),
+        httparse::Error::Version if names_other_version(bytes) => {
+            Refusal::new(505, Code::Unsupported, "this HTTP version is not spoken here; use HTTP/1.1")
+        }
+        _ => Refusal::bad(format!("the request's head is malformed: {error}")),
     }
-}
-
-fn first_line(bytes: &[u8]) -> &[u8] {
-    memchr::memchr(b'\r', bytes).map_or(bytes, |end| &bytes[..end])
-}
-
-fn line_ends_well(bytes: &[u8]) -> bool {
-    bytes.get(first_line(bytes).len() + 1) == Some(&b'\n')
 }
 
 /// Whether the request line ends with a well-formed version (RFC 9112 section 2.3), which then is another one.
 fn names_other_version(bytes: &[u8]) -> bool {
-    let line = first_line(bytes);
-    let word = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
-    matches!(word, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
+    let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    match line.rsplit(|byte| *byte == b' ').next().unwrap_or_default() {
+        b"HTTP/1.0" | b"HTTP/1.1" => false,
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor] => major.is_ascii_digit() && minor.is_ascii_digit(),
+        _ => false,
+    }
 }
 
 /// A target as authority, path and query (RFC 9112 section 3.2).
 fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str, &str), Refusal> {
     if !is_well_formed(target.as_bytes()) {
-        return Err(Refusal::Target);
+        return Err(Refusal::bad(BAD_TARGET));
     }
     if target.starts_with('/') {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -231,9 +240,9 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str, &st
         Method::Connect => return Ok((None, "/", "")),
         _ => {}
     }
-    let (scheme, rest) = target.split_once("://").ok_or(Refusal::Target)?;
+    let (scheme, rest) = target.split_once("://").ok_or(Refusal::bad(BAD_TARGET))?;
     if !scheme.eq_ignore_ascii_case("http") {
-        return Err(Refusal::Target);
+        return Err(Refusal::bad(BAD_TARGET));
     }
     let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -242,27 +251,11 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, &str, &st
 
 /// Whether all of it is made of what RFC 3986 allows in a path, a query and an authority.
 fn is_well_formed(target: &[u8]) -> bool {
-    let characters = target.iter().all(|byte| TARGET[usize::from(*byte)]);
+    let characters = target.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?%[]".contains(byte));
     let escapes = memchr::memchr_iter(b'%', target)
         .all(|at| matches!(target.get(at + 1..at + 3), Some(hex) if hex.iter().all(u8::is_ascii_hexdigit)));
     characters && escapes
 }
-
-const TARGET: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let marks = b"-._~!$&'()*+,;=:@/?%[]";
-    let mut at = 0;
-    while at < marks.len() {
-        table[marks[at] as usize] = true;
-        at += 1;
-    }
-    table
-};
 
 /// The fields that decide how the message is framed and what becomes of the connection.
 #[derive(Default)]
@@ -309,7 +302,7 @@ impl<'b> Control<'b> {
     /// RFC 9112 section 6.3: one field, of digits only. A list of equal numbers might be taken; it is not.
     fn take_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.length.is_some() || value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err(Refusal::Length);
+            return Err(Refusal::bad("Content-Length must be one decimal number, given once"));
         }
         // More digits than a usize holds are a number all the same, and too large for every limit.
         let digits = std::str::from_utf8(value).unwrap_or_default();
@@ -322,7 +315,7 @@ impl<'b> Control<'b> {
         for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
             let named = coding.first().is_some_and(u8::is_ascii_alphanumeric);
             if self.chunked || !named {
-                return Err(Refusal::Coding);
+                return Err(Refusal::bad(BAD_CODING));
             }
             match coding.eq_ignore_ascii_case(b"chunked") {
                 true => self.chunked = true,
@@ -335,9 +328,9 @@ impl<'b> Control<'b> {
     /// RFC 9112 section 3.2: HTTP/1.1 needs Host; nobody may send it twice.
     fn host(&self, http10: bool) -> Result<Option<&'b str>, Refusal> {
         match (self.host, self.hosts) {
-            (Some(host), 1) => std::str::from_utf8(host).map(Some).map_err(|_| Refusal::Host),
+            (Some(host), 1) => std::str::from_utf8(host).map(Some).map_err(|_| Refusal::bad("the host is not ASCII")),
             (None, _) if http10 => Ok(None),
-            (_, count) => Err(Refusal::Hosts(count)),
+            (_, count) => Err(Refusal::bad(format!("there must be one Host field; there are {count}"))),
         }
     }
 
@@ -345,13 +338,15 @@ impl<'b> Control<'b> {
     fn framing(&self, http10: bool, limits: &Limits) -> Result<Framing, Refusal> {
         let coded = self.chunked || self.other_coding;
         match self.length {
-            Some(_) if coded => Err(Refusal::TwoFramings),
-            Some(length) if length > limits.body_bytes => Err(Refusal::BodyTooLong(limits.body_bytes)),
+            Some(_) if coded => Err(Refusal::bad("both Content-Length and Transfer-Encoding are given; send one")),
+            Some(length) if length > limits.body_bytes => Err(Refusal::body_too_long(limits.body_bytes)),
             Some(length) => Ok(Framing::Length(length)),
             None if !coded => Ok(Framing::None),
             // Without `chunked` at the end nobody knows where the body ends, and HTTP/1.0 has no transfer codings.
-            None if http10 || !self.chunked => Err(Refusal::Coding),
-            None if self.other_coding => Err(Refusal::UnknownCoding),
+            None if http10 || !self.chunked => Err(Refusal::bad(BAD_CODING)),
+            None if self.other_coding => {
+                Err(Refusal::new(501, Code::Unsupported, "this transfer coding is not known here; use `chunked` alone"))
+            }
             None => Ok(Framing::Chunked),
         }
     }

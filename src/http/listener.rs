@@ -6,18 +6,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Service;
-use super::answers::{Reply, answer};
-use super::connection::{End, linger, run};
-use super::refusal::Refusal;
-use super::response::{Date, Length, Stamp, write_head};
+use super::connection::{End, run, turn_away};
 use crate::net::{TcpListener, TcpStream};
-use crate::protocol::request::Phases;
 
 /// How long open requests may take to finish after a stop, in ms.
 const STOP_MS: u64 = 5_000;
@@ -27,9 +22,6 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Connections past the limits that are told so at one time; more are closed without a word.
 const TURNED_AWAY_MAX: usize = 64;
-
-/// How long telling so may take, in ms.
-const TURN_AWAY_MS: u64 = 1_000;
 
 /// The connections that are open.
 #[derive(Default)]
@@ -44,16 +36,15 @@ struct Connections {
 
 /// Serves HTTP on `listener` until `stop` holds true, or its sender is gone. Then it accepts no more, lets requests
 /// finish that are under way, for at most 5 s, and returns.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: watch::Receiver<bool>) {
     let mut connections = Connections::default();
-    let told = stop.clone();
     {
-        let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+        let mut stopped = std::pin::pin!(stopped(stop.clone()));
         loop {
             tokio::select! {
-                _ = &mut stopped => break,
+                () = &mut stopped => break,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, address)) => connections.take(stream, address.ip(), &service, &told),
+                    Ok((stream, address)) => connections.take(stream, address.ip(), &service, &stop),
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::warn!(%error, "accepting HTTP connections pauses");
@@ -66,6 +57,11 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, mut stop: watch
     }
     drop(listener);
     connections.finish().await;
+}
+
+/// Returns once the listener is to stop. That its owner is gone is as good as a stop.
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 /// Whether only this connection failed, before it was accepted.
@@ -127,34 +123,5 @@ impl Connections {
             tracing::warn!(connections = self.tasks.len(), "HTTP requests did not finish in time; closing");
             self.tasks.shutdown().await;
         }
-    }
-}
-
-/// Tells a client that there is no room for it.
-async fn turn_away(mut stream: TcpStream, service: Arc<Service>, number: u64) -> End {
-    let clock = service.port.clock();
-    let mut body = Vec::new();
-    let response = answer(None, Reply::Refused(Refusal::Crowded), false, &mut body);
-    let mut out = Vec::new();
-    let mut date = Date::default();
-    let stamp = Stamp {
-        date: date.at(clock.now(), &clock).as_bytes(),
-        names: service.names(None),
-        connection: (number, 0),
-        phases: Phases::default(),
-        total_ns: 0,
-        connection_line: "Connection: close\r\n",
-    };
-    write_head(&mut out, &response, Length::Bytes(body.len()), &stamp);
-    out.extend_from_slice(&body);
-    let until = Instant::now() + Duration::from_millis(TURN_AWAY_MS);
-    let told = async {
-        let written = stream.write_all(&out).await;
-        linger(&mut stream).await;
-        written
-    };
-    match tokio::time::timeout_at(until, told).await {
-        Ok(Ok(())) => End::Finished,
-        _ => End::Lost,
     }
 }

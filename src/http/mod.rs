@@ -21,7 +21,6 @@ mod reader;
 mod refusal;
 mod response;
 mod routes;
-mod tags;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -54,9 +53,10 @@ impl Service {
     /// The service of `replica`, whose loop reads the other end of `port`.
     pub fn new(port: Port, config: Arc<Config>, replica: ReplicaId) -> Service {
         let lines = |name: &str| config.replicas.iter().map(|address| format!("{name}: {address}\r\n")).collect();
+        let names = config.replicas.iter().map(|address| address.host());
         let replica_lines: Vec<String> = lines("Primacy-Replica");
         Service {
-            hosts: origin::Hosts::of(&config),
+            hosts: origin::Hosts::new(names.chain(config.hosts.iter().map(String::as_str))),
             replica_line: replica_lines.get(replica.index()).cloned().unwrap_or_default(),
             primary_lines: lines("Primacy-Primary"),
             primary: AtomicU8::new(NO_PRIMARY),

@@ -7,32 +7,32 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::head::Head;
-use super::refusal::Refusal;
-use super::routes::quote;
-use crate::config::Config;
+use super::refusal::{Refusal, quote};
+use crate::protocol::request::Code;
 
-/// The host names of this service, in lower case.
+/// The host names of this service.
 #[derive(Debug)]
 pub(crate) struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// `localhost`, the replicas' own host names, and those that the configuration adds.
-    pub(crate) fn of(config: &Config) -> Hosts {
-        let replicas = config.replicas.iter().map(|address| address.host());
-        let names = replicas.chain(config.hosts.iter().map(String::as_str)).chain(["localhost"]);
-        Hosts(names.map(str::to_ascii_lowercase).collect())
+    /// `localhost` and these.
+    pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Hosts {
+        Hosts(names.chain(["localhost"]).map(str::to_owned).collect())
     }
 
     /// Refuses a request that is meant for somebody else, or by a page of somebody else.
     pub(crate) fn check(&self, head: &Head<'_, '_>) -> Result<(), Refusal> {
         if let Some(authority) = head.authority {
-            let host = host_of(authority).ok_or(Refusal::Host)?;
+            let host = host_of(authority)
+                .ok_or(Refusal::bad("the host is malformed; it is a name or an address, with or without a port"))?;
             if !self.serve(host) {
-                return Err(Refusal::Misdirected(quote(host)));
+                let host = quote(host);
+                let msg = format!("this service is not `{host}`; if it is, name it in `hosts` of the configuration");
+                return Err(Refusal::new(421, Code::Misdirected, msg));
             }
         }
         match head.method.writes() && is_foreign(head) {
-            true => Err(Refusal::ForeignOrigin),
+            true => Err(Refusal::new(403, Code::Forbidden, "a page of another origin may not write here")),
             false => Ok(()),
         }
     }

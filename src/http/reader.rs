@@ -6,10 +6,10 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::body::{Chunked, is_token_byte};
-use super::head::{self, Expect, FIELDS_MAX, Framing, Head, Scan};
+use super::head::{self, Expect, FIELDS_MAX, Framing, Scan};
 use super::origin::Hosts;
 use super::refusal::Refusal;
-use super::routes::{self, Ask, Plan};
+use super::routes::{Ask, Plan};
 use crate::config::Limits;
 use crate::observe::classic;
 
@@ -22,40 +22,6 @@ pub(crate) const BUFFER_KEPT_MAX: usize = 64 * 1024;
 /// Empty lines that are skipped before a request line (RFC 9112 section 2.2 asks for one at least; old clients send one
 /// behind a POST).
 const EMPTY_LINES_MAX: usize = 2;
-
-/// How a request's answer is to look, whatever it will be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Manner {
-    /// HEAD: no body.
-    pub(crate) head_only: bool,
-    pub(crate) http10: bool,
-    pub(crate) keep_alive: bool,
-    /// Errors as problem details (RFC 9457).
-    pub(crate) problem: bool,
-}
-
-impl Manner {
-    /// For requests whose head could not be read.
-    pub(crate) const UNKNOWN: Manner = Manner { head_only: false, http10: false, keep_alive: false, problem: false };
-}
-
-/// A request that is all there.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    pub(crate) manner: Manner,
-    pub(crate) ask: Ask,
-    /// None where the request was refused.
-    pub(crate) plan: Option<Plan>,
-    /// Method and path, where the log is on.
-    pub(crate) logged: Option<Box<Logged>>,
-}
-
-/// What the log says of a request.
-#[derive(Debug)]
-pub(crate) struct Logged {
-    pub(crate) method: &'static str,
-    pub(crate) path: String,
-}
 
 /// What a reader waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,9 +48,8 @@ pub(crate) struct Reader {
 
 #[derive(Debug)]
 struct UnderWay {
-    manner: Manner,
-    plan: Result<Plan, Refusal>,
-    logged: Option<Box<Logged>>,
+    plan: Plan,
+    refusal: Option<Refusal>,
     framing: Framing,
     chunks: Chunked,
     /// The client waits for `100 Continue`.
@@ -121,15 +86,22 @@ impl Reader {
         self.under_way.as_mut().is_some_and(|request| std::mem::take(&mut request.waits) && nothing_came)
     }
 
-    /// The next request, none before more bytes have come. After an error nothing that follows can be read.
-    pub(crate) fn next(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<Incoming>, Refusal> {
-        let request = match self.under_way.take() {
+    /// The next request and what to do for it, none before more bytes have come. After an error nothing that follows
+    /// can be read.
+    pub(crate) fn next(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<(Plan, Ask)>, Refusal> {
+        let mut request = match self.under_way.take() {
             Some(request) => request,
             None => match self.take_head(limits, hosts)? {
                 Some(request) => request,
                 None => return Ok(None),
             },
         };
+        if request.waits && request.refusal.is_some() {
+            // Whether the body comes after a final answer is the client's choice (RFC 9110 section 10.1.1): only the end
+            // of the connection is sure to end the request.
+            request.plan.keep_alive = false;
+            return Ok(Some(request.complete(&[])));
+        }
         self.take_body(request, limits)
     }
 
@@ -141,90 +113,58 @@ impl Reader {
         match *self.buffer {
             [] => return Ok(None),
             [b'\r'] if self.empty_lines < EMPTY_LINES_MAX => return Ok(None),
-            [first, ..] if !is_token_byte(&first) => return Err(Refusal::NotHttp(first)),
+            // Frames, TLS or noise, of which no line end need ever come.
+            [first, ..] if !is_token_byte(&first) => {
+                let msg = format!(
+                    "the first byte, {first:#04x}, begins no HTTP request; speak HTTP/1.1 here, no TLS or frames"
+                );
+                return Err(Refusal::bad(msg));
+            }
             _ => {}
         }
         let Some(length) = self.scan.advance(&self.buffer, limits)? else { return Ok(None) };
         self.scan = Scan::default();
         self.empty_lines = 0;
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
-        let request = UnderWay::begin(&head::parse(&self.buffer[..length], limits, &mut fields)?, hosts);
+        let head = head::parse(&self.buffer[..length], limits, &mut fields)?;
+        let (plan, refusal) = Plan::of(&head, hosts);
+        let waits = head.expect != Expect::Nothing && head.framing != Framing::None;
+        let request = UnderWay { plan, refusal, framing: head.framing, chunks: Chunked::default(), waits };
         self.buffer.advance(length);
         Ok(Some(request))
     }
 
-    fn take_body(&mut self, mut request: UnderWay, limits: &Limits) -> Result<Option<Incoming>, Refusal> {
-        if request.waits && request.plan.is_err() {
-            // Whether the body comes after a final answer is the client's choice (RFC 9110 section 10.1.1): only the end
-            // of the connection is sure to end the request.
-            request.manner.keep_alive = false;
-            return Ok(Some(request.complete(&[])));
-        }
-        let (incoming, length) = match request.framing {
-            Framing::None => (request.complete(&[]), 0),
+    fn take_body(&mut self, mut request: UnderWay, limits: &Limits) -> Result<Option<(Plan, Ask)>, Refusal> {
+        match request.framing {
+            Framing::None => return Ok(Some(request.complete(&[]))),
             Framing::Length(length) if self.buffer.len() >= length => {
-                (request.complete(&self.buffer[..length]), length)
+                let complete = request.complete(&self.buffer[..length]);
+                self.buffer.advance(length);
+                return Ok(Some(complete));
             }
-            Framing::Length(_) => {
-                self.under_way = Some(request);
-                return Ok(None);
-            }
+            Framing::Length(_) => {}
             Framing::Chunked => {
                 let progress = request.chunks.decode(&self.buffer, &mut self.body, limits.body_bytes)?;
-                if !progress.done {
-                    self.buffer.advance(progress.consumed);
-                    self.under_way = Some(request);
-                    return Ok(None);
+                self.buffer.advance(progress.consumed);
+                if progress.done {
+                    return Ok(Some(request.complete(&std::mem::take(&mut self.body))));
                 }
-                let body = std::mem::take(&mut self.body);
-                (request.complete(&body), progress.consumed)
             }
-        };
-        self.buffer.advance(length);
-        Ok(Some(incoming))
+        }
+        self.under_way = Some(request);
+        Ok(None)
     }
 }
 
 impl UnderWay {
-    fn begin(head: &Head<'_, '_>, hosts: &Hosts) -> UnderWay {
-        let plan = routes::plan(head, hosts);
-        let manner = Manner {
-            head_only: head.method == head::Method::Head,
-            http10: head.http10,
-            // Behind a CONNECT may come what is no HTTP, behind a POST of unknown length its body.
-            keep_alive: head.keep_alive
-                && head.method != head::Method::Connect
-                && !matches!(plan, Err(Refusal::LengthRequired)),
-            problem: wants_problem(head),
-        };
-        let logged =
-            classic::enabled().then(|| Box::new(Logged { method: head.method.word(), path: routes::quote(head.path) }));
-        let waits = head.expect != Expect::Nothing && head.framing != Framing::None;
-        UnderWay { manner, plan, logged, framing: head.framing, chunks: Chunked::default(), waits }
-    }
-
-    fn complete(self, body: &[u8]) -> Incoming {
-        let UnderWay { manner, plan, logged, .. } = self;
-        if let Some(logged) = &logged {
-            classic::client_request(logged.method, &logged.path, body.strip_suffix(b"\n").unwrap_or(body));
+    fn complete(mut self, body: &[u8]) -> (Plan, Ask) {
+        if let Some(path) = &self.plan.path {
+            classic::client_request(self.plan.method.word(), path, body.strip_suffix(b"\n").unwrap_or(body));
         }
-        match plan {
-            Ok(mut plan) => Incoming { manner, ask: plan.ask(body), plan: Some(plan), logged },
-            Err(refusal) => Incoming { manner, ask: Ask::Refused(refusal), plan: None, logged },
-        }
+        let ask = self.refusal.map_or_else(|| self.plan.ask(body), Ask::Refuse);
+        (self.plan, ask)
     }
 }
 
-/// Whether Accept names problem details and does not forbid them.
-fn wants_problem(head: &Head<'_, '_>) -> bool {
-    head.values("accept").flat_map(|value| value.split(|byte| *byte == b',')).any(|range| {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/problem+json"));
-        named && !parts.any(|part| part.to_ascii_lowercase().strip_prefix(b"q=0").is_some_and(is_zero_fraction))
-    })
-}
-
-/// What stands behind `q=0` where the weight is nought (RFC 9110 section 12.4.2).
-fn is_zero_fraction(rest: &[u8]) -> bool {
-    rest.iter().all(|byte| matches!(byte, b'.' | b'0'))
-}
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::routes::Resource;
 use crate::clock::Clock;
 use crate::note::NoteId;
 use crate::protocol::ids::{Moment, Version};
@@ -10,9 +9,6 @@ use crate::protocol::request::Phases;
 
 /// Asks for the body that a client holds back (RFC 9110 section 15.2.1).
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// The last chunk of a chunked body, without trailer fields (RFC 9112 section 7.1).
-pub(crate) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// When a client may come back after a 503, in seconds: about what a change of view takes.
 const RETRY_AFTER: &[u8] = b"Retry-After: 1\r\n";
@@ -36,11 +32,6 @@ impl Response {
     /// An answer with this status and nothing else.
     pub(crate) fn new(status: u16) -> Response {
         Response { status, ..Response::default() }
-    }
-
-    /// What a path allows.
-    pub(crate) fn options(resource: Option<Resource>) -> Response {
-        Response { allow: resource.map(Resource::allow), ..Response::new(204) }
     }
 }
 
@@ -167,13 +158,13 @@ pub(crate) fn number_line(out: &mut Vec<u8>, before: &[u8], number: u64, behind:
     out.extend_from_slice(behind);
 }
 
-/// Appends one chunk (RFC 9112 section 7.1).
-pub(crate) fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+/// Appends one chunk, and where it is the last, the end of the body without trailer fields (RFC 9112 section 7.1).
+pub(crate) fn write_chunk(out: &mut Vec<u8>, data: &[u8], last: bool) {
     use std::io::Write as _;
     // Writing to a Vec cannot fail.
     let _ = write!(out, "{:x}\r\n", data.len());
     out.extend_from_slice(data);
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(if last { b"\r\n0\r\n\r\n" } else { b"\r\n" });
 }
 
 /// The status line of every status that is sent (RFC 9110 section 15).

@@ -2,28 +2,26 @@
 
 use super::head::{Expect, Framing, Head, Method};
 use super::origin::Hosts;
-use super::refusal::Refusal;
-use super::tags::{Tags, decimal};
+use super::refusal::{Refusal, quote};
 use crate::note::{Note, NoteError, NoteId, Patch};
+use crate::observe::classic;
+use crate::protocol::ids::{Epoch, Version};
 use crate::protocol::port::Call;
-use crate::protocol::request::{Code, Failure, Key, Operation, Page, Request, Write};
+use crate::protocol::request::{Code, Failure, IF_MATCH_MAX, KEY_BYTES_MAX, Key, Operation, Page, Request, Write};
 
 /// Most notes on one page that a client asks for.
-pub(crate) const PAGE_NOTES_MAX: usize = 1000;
+pub(crate) const PAGE_NOTES_MAX: u64 = 1000;
 
 /// Notes on a page where the client gives only `after`.
-pub(crate) const PAGE_NOTES_DEFAULT: usize = 100;
+const PAGE_NOTES_DEFAULT: u64 = 100;
 
 /// Most bytes of notes on one page that a client asks for; where the next note would pass it, `Link` leads on. It is
 /// in memory at once, for each connection.
-pub(crate) const PAGE_BYTES_MAX: usize = 1024 * 1024;
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most bytes of notes that a streamed list takes from the replica at a time: enough that hops do not matter, and
 /// little enough that many clients may list at once.
-pub(crate) const STREAM_BYTES_MAX: usize = 256 * 1024;
-
-/// How much of a client's text an error repeats, in characters.
-const QUOTE_MAX: usize = 80;
+const STREAM_BYTES_MAX: usize = 256 * 1024;
 
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +41,13 @@ impl Resource {
     fn find(path: &str) -> Result<Resource, Refusal> {
         if let Some(id) = path.strip_prefix("/note/").filter(|id| !id.is_empty() && !id.contains('/')) {
             return match decimal(id) {
-                Some(0) => Err(Refusal::NoteZero),
+                // The id sequence, which clients cannot address.
+                Some(0) => Err(Failure::not_found(NoteId(0)).into()),
                 Some(id) => Ok(Resource::Note(NoteId(id))),
-                None => Err(Refusal::Id(quote(id))),
+                None => {
+                    let msg = format!("`{}` is no note id; ids are decimal numbers, without leading zeros", quote(id));
+                    Err(Refusal::new(400, Code::BadId, msg))
+                }
             };
         }
         match path {
@@ -55,7 +57,7 @@ impl Resource {
             "/ready" => Ok(Resource::Ready),
             "/openapi.json" => Ok(Resource::OpenApi),
             "*" => Ok(Resource::Server),
-            _ => Err(Refusal::NoSuchPath),
+            _ => Err(Refusal::new(404, Code::NotFound, "there is nothing here; notes are at /note and /note/{id}")),
         }
     }
 
@@ -69,13 +71,13 @@ impl Resource {
         }
     }
 
-    fn allows(self, method: Method) -> bool {
-        match method {
-            Method::Options => true,
-            Method::Get | Method::Head => self != Resource::Server,
-            Method::Post => matches!(self, Resource::Notes(_)),
-            Method::Put | Method::Patch | Method::Delete => matches!(self, Resource::Note(_)),
-            Method::Connect | Method::Other => false,
+    fn check_method(self, method: Method) -> Result<(), Refusal> {
+        match self.allow().split(", ").any(|allowed| allowed == method.word()) {
+            true => Ok(()),
+            false => {
+                let refusal = Refusal::new(405, Code::MethodNotAllowed, format!("this path allows {}", self.allow()));
+                Err(Refusal { allow: Some(self.allow()), ..refusal })
+            }
         }
     }
 }
@@ -84,11 +86,18 @@ impl Resource {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) method: Method,
+    /// Of a refused request it may be anything.
     pub(crate) resource: Resource,
-    key: Option<Key>,
-    if_match: Option<Vec<crate::protocol::ids::Version>>,
+    pub(crate) http10: bool,
+    pub(crate) keep_alive: bool,
+    /// Errors are problem details (RFC 9457).
+    pub(crate) problem: bool,
+    /// For the log, where it is on.
+    pub(crate) path: Option<Box<str>>,
     /// Of a read.
     pub(crate) if_none_match: Option<Tags>,
+    key: Option<Key>,
+    if_match: Option<Vec<Version>>,
 }
 
 /// What is to be done for a request.
@@ -96,104 +105,107 @@ pub(crate) struct Plan {
 pub(crate) enum Ask {
     /// Ask the replica.
     Call(Call),
-    /// The request was turned away.
-    Refused(Refusal),
-    /// The request's body is not what it must be.
-    Failed(Failure),
-    /// The description of this interface, or the methods that a path allows.
+    /// Turn the request away.
+    Refuse(Refusal),
+    /// Give the description of this interface, or the methods that a path allows.
     Fixed,
 }
 
-impl Ask {
-    /// Whether it must be the only open call of its connection. A write must (RFC 9112 section 9.3.2); a list is, so
-    /// that no connection holds more than one page in memory.
-    pub(crate) fn is_alone(&self) -> bool {
-        matches!(self, Ask::Call(Call::Note(Request::Write(_) | Request::List(_))))
-    }
-}
-
-/// What the head asks for, where all that can be checked without the body is well.
-pub(crate) fn plan(head: &Head<'_, '_>, hosts: &Hosts) -> Result<Plan, Refusal> {
-    hosts.check(head)?;
-    if matches!(head.method, Method::Connect | Method::Other) {
-        return Err(Refusal::Method);
-    }
-    let mut resource = Resource::find(head.path)?;
-    if !resource.allows(head.method) {
-        return Err(Refusal::NotAllowed(resource.allow()));
-    }
-    if head.expect == Expect::Unknown {
-        return Err(Refusal::Expectation);
-    }
-    let mut plan = Plan { method: head.method, resource, key: None, if_match: None, if_none_match: None };
-    match head.method {
-        Method::Get | Method::Head => match &mut resource {
-            Resource::Notes(page) => {
-                *page = parse_query(head.query)?;
-                plan.resource = resource;
-            }
-            Resource::Note(_) => {
-                let tags = Tags::parse(head.values("if-none-match"));
-                plan.if_none_match = tags.map_err(|_| Refusal::IfNoneMatch)?;
-            }
-            _ => {}
-        },
-        method if method.writes() => plan.prepare_write(head)?,
-        _ => {}
-    }
-    Ok(plan)
-}
-
 impl Plan {
-    fn prepare_write(&mut self, head: &Head<'_, '_>) -> Result<(), Refusal> {
+    /// Of a request whose head could not be read.
+    pub(crate) const UNREADABLE: Plan = Plan {
+        method: Method::Other,
+        resource: Resource::Server,
+        http10: false,
+        keep_alive: false,
+        problem: false,
+        path: None,
+        if_none_match: None,
+        key: None,
+        if_match: None,
+    };
+
+    /// What the head asks for, with the reason to refuse it that shows without the body, if there is one.
+    pub(crate) fn of(head: &Head<'_, '_>, hosts: &Hosts) -> (Plan, Option<Refusal>) {
+        let mut plan = Plan {
+            method: head.method,
+            http10: head.http10,
+            problem: wants_problem(head),
+            path: classic::enabled().then(|| quote(head.path).into()),
+            ..Plan::UNREADABLE
+        };
+        let refusal = plan.read(head, hosts).err();
+        // Behind a CONNECT may come what is no HTTP, behind a POST of unknown length its body.
+        let unsure = head.method == Method::Connect || refusal.as_ref().is_some_and(|refusal| refusal.status == 411);
+        plan.keep_alive = head.keep_alive && !unsure;
+        (plan, refusal)
+    }
+
+    fn read(&mut self, head: &Head<'_, '_>, hosts: &Hosts) -> Result<(), Refusal> {
+        hosts.check(head)?;
+        if matches!(head.method, Method::Connect | Method::Other) {
+            return Err(Refusal::new(501, Code::Unsupported, "this method is not known here"));
+        }
+        self.resource = Resource::find(head.path)?;
+        self.resource.check_method(head.method)?;
+        if head.expect == Expect::Unknown {
+            return Err(Refusal::new(417, Code::Unsupported, "the only expectation that can be met is 100-continue"));
+        }
+        match &mut self.resource {
+            _ if head.method.writes() => self.read_write(head)?,
+            Resource::Notes(page) if head.method != Method::Options => *page = parse_query(head.query)?,
+            Resource::Note(_) => self.if_none_match = Tags::parse(head.values("if-none-match"))?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn read_write(&mut self, head: &Head<'_, '_>) -> Result<(), Refusal> {
         if head.framing == Framing::None && self.method != Method::Delete {
-            return Err(Refusal::LengthRequired);
+            let msg = "the body's length is not known; give Content-Length, or send it chunked";
+            return Err(Refusal::new(411, Code::BadRequest, msg));
         }
         if head.values("content-encoding").any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
-            return Err(Refusal::Encoded);
+            return Err(Refusal::new(415, Code::Unsupported, "encoded content is not taken; send the body as it is"));
         }
         self.key = parse_key(head)?;
-        let if_match = Tags::parse(head.values("if-match")).map_err(|_| Refusal::IfMatch)?;
-        if self.method == Method::Post && !matches!(if_match, None | Some(Tags::Any)) {
-            return Err(Refusal::ListHasNoTag);
+        self.if_match = Tags::parse(head.values("if-match"))?.and_then(Tags::strong);
+        if self.method == Method::Post && self.if_match.is_some() {
+            return Err(Failure::new(Code::PreconditionFailed, "the list has no ETag; POST without If-Match").into());
         }
-        self.if_match = if_match.and_then(Tags::strong);
-        // RFC 9110 section 13.1.2. A write never makes a note at an id of the client's choice, so `*` can only fail:
-        // with 412 where the note is there, else with 404, which is just what a list that never matches gives. For a
-        // POST it asks nothing.
-        match Tags::parse(head.values("if-none-match")) {
-            Ok(None) => {}
-            Ok(Some(Tags::Any)) if self.method == Method::Post => {}
-            Ok(Some(Tags::Any)) => self.if_match = Some(Vec::new()),
-            _ => return Err(Refusal::IfNoneMatch),
+        match Tags::parse(head.values("if-none-match"))? {
+            None => {}
+            // RFC 9110 section 13.1.2. No write makes a note at an id that a client chose, so `*` can only fail: with 412
+            // where the note is there, else with 404, just as a list that never matches. Of a POST it asks nothing.
+            Some(Tags::Any) if self.method == Method::Post => {}
+            Some(Tags::Any) => self.if_match = Some(Vec::new()),
+            Some(Tags::These(_)) => return Err(Refusal::bad("a write takes no If-None-Match but `*`; use If-Match")),
         }
         Ok(())
     }
 
     /// What to ask the replica, now that the body is there.
     pub(crate) fn ask(&mut self, body: &[u8]) -> Ask {
-        let request = match (self.method, self.resource) {
-            (Method::Options, _) | (_, Resource::OpenApi | Resource::Server) => return Ask::Fixed,
-            (_, Resource::Status | Resource::Ready) => return Ask::Call(Call::Status),
-            (_, Resource::Health) => return Ask::Call(Call::Ping),
-            (Method::Get | Method::Head, Resource::Notes(page)) => Request::List(page.unwrap_or(STREAM_START)),
-            (Method::Get | Method::Head, Resource::Note(id)) => Request::Get(id),
-            (method, resource) => match operation(method, resource, body) {
+        let request = match self.resource {
+            _ if self.method == Method::Options => return Ask::Fixed,
+            Resource::OpenApi | Resource::Server => return Ask::Fixed,
+            Resource::Status | Resource::Ready => return Ask::Call(Call::Status),
+            Resource::Health => return Ask::Call(Call::Ping),
+            _ if self.method.writes() => match operation(self.method, self.resource, body) {
+                Err(error) => return Ask::Refuse(error.into()),
                 Ok(operation) => {
                     Request::Write(Write { operation, key: self.key.take(), if_match: self.if_match.take() })
                 }
-                Err(error) => return Ask::Failed(failure(&error)),
             },
+            Resource::Notes(page) => Request::List(page.unwrap_or(stream_page(NoteId(0)))),
+            Resource::Note(id) => Request::Get(id),
         };
         Ask::Call(Call::Note(request))
     }
 }
 
-/// The first piece of a streamed list.
-const STREAM_START: Page = stream_page(NoteId(0));
-
 /// The piece of a streamed list behind `after`.
-pub(crate) const fn stream_page(after: NoteId) -> Page {
+pub(crate) fn stream_page(after: NoteId) -> Page {
     Page { after, limit: usize::MAX, bytes_max: STREAM_BYTES_MAX }
 }
 
@@ -206,38 +218,29 @@ fn operation(method: Method, resource: Resource, body: &[u8]) -> Result<Operatio
     })
 }
 
-fn failure(error: &NoteError) -> Failure {
-    let code = match error {
-        NoteError::Syntax(_) => Code::BadJson,
-        NoteError::TooLarge(_) => Code::TooLarge,
-        NoteError::Shape(_) | NoteError::Missing(_) | NoteError::OtherId { .. } | NoteError::UnwantedId => {
-            Code::BadNote
-        }
-    };
-    Failure::new(code, error.to_string())
-}
-
 /// The page that `limit` and `after` name; none where neither is there.
 fn parse_query(query: &str) -> Result<Option<Page>, Refusal> {
     let (mut limit, mut after) = (None, None);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let wrong = || Refusal::Query(quote(pair));
-        let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
-        let place = match name {
-            "limit" => &mut limit,
-            "after" => &mut after,
-            _ => return Err(wrong()),
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let fits = match (name, decimal(value)) {
+            ("limit", Some(number @ 1..=PAGE_NOTES_MAX)) => limit.replace(number).is_none(),
+            ("after", Some(number)) => after.replace(number).is_none(),
+            _ => false,
         };
-        let number = decimal(value).filter(|number| name != "limit" || (1..=PAGE_NOTES_MAX as u64).contains(number));
-        if place.replace(number.ok_or_else(wrong)?).is_some() {
-            return Err(wrong());
+        if !fits {
+            let pair = quote(pair);
+            let msg =
+                format!("the query is wrong at `{pair}`; it takes limit=1 to {PAGE_NOTES_MAX} and after=ID, once");
+            return Err(Refusal::bad(msg));
         }
     }
-    if limit.is_none() && after.is_none() {
-        return Ok(None);
-    }
-    let limit = limit.map_or(PAGE_NOTES_DEFAULT, |limit| limit as usize);
-    Ok(Some(Page { after: NoteId(after.unwrap_or(0)), limit, bytes_max: PAGE_BYTES_MAX }))
+    let limit = limit.or(after.map(|_| PAGE_NOTES_DEFAULT));
+    Ok(limit.map(|limit| Page {
+        after: NoteId(after.unwrap_or(0)),
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        bytes_max: PAGE_BYTES_MAX,
+    }))
 }
 
 fn parse_key(head: &Head<'_, '_>) -> Result<Option<Key>, Refusal> {
@@ -246,14 +249,73 @@ fn parse_key(head: &Head<'_, '_>) -> Result<Option<Key>, Refusal> {
     let key = std::str::from_utf8(value).ok().and_then(|text| Key::try_from(text).ok());
     match (key, values.next()) {
         (Some(key), None) => Ok(Some(key)),
-        _ => Err(Refusal::Key),
+        _ => Err(Refusal::bad(format!(
+            "Idempotency-Key is given once, as 1 to {KEY_BYTES_MAX} visible ASCII characters"
+        ))),
     }
 }
 
-/// A client's text as an error repeats it.
-pub(crate) fn quote(text: &str) -> String {
-    match text.char_indices().nth(QUOTE_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// Whether Accept names problem details and does not forbid them with a weight of nought (RFC 9110 section 12.5.1).
+fn wants_problem(head: &Head<'_, '_>) -> bool {
+    head.values("accept").flat_map(|value| value.split(|byte| *byte == b',')).any(|range| {
+        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/problem+json"));
+        let is_nought = |weight: &[u8]| weight.iter().all(|byte| matches!(byte, b'.' | b'0'));
+        named && !parts.any(|part| part.to_ascii_lowercase().strip_prefix(b"q=0").is_some_and(is_nought))
+    })
+}
+
+/// The value of If-Match or If-None-Match (RFC 9110 section 13.1).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tags {
+    /// `*`: any note that exists.
+    Any,
+    /// Those that can be ours, `"EPOCH-COUNTER"`, and whether they are weak. Others match nothing and are left out.
+    These(Vec<(Version, bool)>),
+}
+
+impl Tags {
+    fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<Tags>, Refusal> {
+        let mut tags = None;
+        for (place, tag) in values.flat_map(|value| value.split(|byte| *byte == b',')).enumerate() {
+            if place == IF_MATCH_MAX {
+                return Err(Refusal::bad(format!("If-Match and If-None-Match take at most {IF_MATCH_MAX} ETags")));
+            }
+            match (tag.trim_ascii(), tags.get_or_insert(Tags::These(Vec::new()))) {
+                (b"*", tags) => *tags = Tags::Any,
+                (tag, Tags::These(versions)) => versions.extend(parse_tag(tag)),
+                (_, Tags::Any) => {}
+            }
+        }
+        Ok(tags)
     }
+
+    /// The versions that a strong comparison can match; none where any does (RFC 9110 section 13.1.1).
+    fn strong(self) -> Option<Vec<Version>> {
+        match self {
+            Tags::Any => None,
+            Tags::These(tags) => Some(tags.iter().filter(|(_, weak)| !weak).map(|(version, _)| *version).collect()),
+        }
+    }
+
+    /// Whether a weak comparison matches `version` (section 13.1.2).
+    pub(crate) fn contain(&self, version: Version) -> bool {
+        match self {
+            Tags::Any => true,
+            Tags::These(tags) => tags.iter().any(|(tag, _)| *tag == version),
+        }
+    }
+}
+
+fn parse_tag(text: &[u8]) -> Option<(Version, bool)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (text, weak) = text.strip_prefix("W/").map_or((text, false), |text| (text, true));
+    let (epoch, counter) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
+    Some((Version { epoch: Epoch(decimal(epoch)?), counter: decimal(counter)? }, weak))
+}
+
+/// A number as we print it: digits only, without leading zeros, so that each number has one text.
+fn decimal(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
 }

@@ -19,3 +19,6 @@ pub mod replica;
 mod update;
 mod wait;
 mod write;
+
+#[cfg(test)]
+mod tests;

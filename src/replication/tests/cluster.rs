@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use super::checks::Checks;
 use super::show;
 use crate::config::Mode;
-use crate::note::NoteId;
+use crate::note::{Note, NoteId};
 use crate::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, StoreId};
 use crate::protocol::message::{Envelope, Message};
 use crate::protocol::record::{KeyEntry, Record};
-use crate::protocol::request::Request;
+use crate::protocol::request::{Operation, Request, Write};
 use crate::protocol::view::{Member, View};
 use crate::replication::action::{Action, Persist};
 use crate::replication::event::{Event, Now, Token};
@@ -166,6 +166,17 @@ impl Cluster {
         self.checks.on_request(at, token, &request);
         self.turn(at, Event::Request { token, request, arrived: self.now().moment });
         token.0
+    }
+
+    /// Notes 1, 2, … are posted at the first replica, and everybody has them.
+    pub(super) fn post_notes(&mut self, count: u64) {
+        for number in 1..=count {
+            let note = Note::from_post(format!(r#"{{"title":"t{number}","body":"b{number}"}}"#).as_bytes()).unwrap();
+            let write = Write { operation: Operation::Post { note }, key: None, if_match: None };
+            self.request(ReplicaId(0), Request::Write(write));
+            self.run();
+        }
+        self.last_token = 0;
     }
 
     pub(super) fn wait(&mut self, who: Option<ReplicaId>, ms: u64) {

@@ -3,9 +3,9 @@
 //! | command | does |
 //! | --- | --- |
 //! | `cluster A,B,C remote-write [min_in_sync=2] [leases=none]` | makes replicas; they know no view; leases run for ever |
-//! | `start …` | the same, and a first view, recovered without a word |
+//! | `start … [notes=1]` | the same, a first view, and notes that A's clients posted, without a word |
 //! | `view 2 primary=B in_sync=B,C [to=B]` | gives a view to its members, or to those named |
-//! | `A post title=a body=b [key=K]` | a client asks A, as do `put 1 …`, `patch 1 body=null`, `delete 1`; `if_match=1-1` |
+//! | `A post title=a body=b [key=K]` | a client asks A, as do `put 1 …`, `patch 1 body=null`, `delete 1`; `if_match=1-1`; `body=x*1000` is long |
 //! | `A get 1`, `A list [after=1] [limit=2]` | a client reads at A |
 //! | `deliver A>B [all]` | the first message from A to B arrives, or all that are there |
 //! | `drop A>B` | all messages from A to B are lost |
@@ -44,6 +44,7 @@ pub(super) fn run(name: &str, text: &str) -> String {
             lines.iter().for_each(|line| found.extend([line.as_str(), "\n"]));
         }
     }
+    println!("{found}");
     cluster.unwrap_or_else(|| panic!("{name}: begins no cluster")).check_end();
     found
 }
@@ -84,6 +85,7 @@ fn carry_out(cluster: &mut Option<Cluster>, command: &str) -> Option<()> {
         if words.plain[0] == "start" {
             give_view(fresh, 1, &Words::of("primary=A"));
             fresh.run();
+            fresh.post_notes(words.number("notes", 0));
             fresh.take_lines();
         }
         return Some(());
@@ -195,13 +197,21 @@ fn request(verb: &[&str], words: &Words<'_>) -> Option<Request> {
     Some(Request::Write(Write { operation, key, if_match }))
 }
 
+/// `null`, a text, or `x*1000`: a long one.
+fn member(value: &str) -> serde_json::Value {
+    match (value, value.split_once('*')) {
+        ("null", _) => serde_json::Value::Null,
+        (_, Some((letter, times))) => letter.repeat(times.parse().unwrap()).into(),
+        (short, None) => short.into(),
+    }
+}
+
 /// The JSON of `title=a body=null`.
 fn members(words: &Words<'_>) -> String {
     let mut body = serde_json::Map::new();
     for name in ["title", "body"] {
         if let Some(value) = words.named.get(name) {
-            let value = if *value == "null" { serde_json::Value::Null } else { (*value).into() };
-            body.insert(name.to_owned(), value);
+            body.insert(name.to_owned(), member(value));
         }
     }
     serde_json::Value::Object(body).to_string()

@@ -10,6 +10,9 @@ use crate::protocol::view::View;
 use crate::replication::action::{Action, Persist};
 use crate::replication::replica::Replica;
 
+/// A longer text is shown by its first letter and length.
+const LONG: usize = 100;
+
 /// A replica's letter.
 pub(super) fn name(replica: ReplicaId) -> char {
     char::from(b'A' + replica.0)
@@ -151,8 +154,11 @@ fn note(note: &Note) -> String {
 /// `title=a body=b`, in that order.
 fn members_of(json: &serde_json::Value) -> String {
     let member = |name: &str| {
-        let value = json.get(name)?;
-        Some(format!("{name}={}", value.as_str().unwrap_or("null")))
+        let text = json.get(name)?.as_str().unwrap_or("null");
+        match text.len() > LONG {
+            true => Some(format!("{name}={}*{}", &text[..1], text.len())),
+            false => Some(format!("{name}={text}")),
+        }
     };
     ["title", "body"].into_iter().filter_map(member).collect::<Vec<_>>().join(" ")
 }

@@ -215,11 +215,16 @@ impl Replica {
         self.persist(persist, Stored::Own(n));
     }
 
+    /// A record that an update of recovery names, and that is neither here nor in it.
+    pub(super) fn missing_choice(&self, update: &Update) -> Option<(NoteId, Version)> {
+        let sent: BTreeSet<_> = update.records.iter().map(|record| (record.id, record.version)).collect();
+        update.chosen.iter().find(|item| !sent.contains(item) && !self.items.holds(item.0, item.1)).copied()
+    }
+
     /// The records that an update of recovery names, all of which a member puts into its store, also those that it had
-    /// (what broke without: 14). Fails with the first that is not here.
-    pub(super) fn chosen_records(&self, chosen: &[(NoteId, Version)]) -> Result<Vec<Record>, (NoteId, Version)> {
-        let record = |(id, version): &(NoteId, Version)| self.items.get(*id, *version).cloned().ok_or((*id, *version));
-        chosen.iter().map(record).collect()
+    /// (what broke without: 14).
+    pub(super) fn chosen_records(&self, chosen: &[(NoteId, Version)]) -> Vec<Record> {
+        chosen.iter().filter_map(|(id, version)| self.items.get(*id, *version).cloned()).collect()
     }
 
     /// Whether updates up to `n` may be committed: those of recovery only all together.

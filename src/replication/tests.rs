@@ -28,6 +28,7 @@ traces! {
     all_come_back,
     asker_gives_up_and_sends_on,
     backups_told_at_once,
+    bad_choice,
     contacted_backup_learns,
     deadlines_local,
     deadlines_remote,

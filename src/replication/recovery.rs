@@ -23,6 +23,9 @@ pub(super) struct Recovery {
     reports: BTreeMap<ReplicaId, Report>,
     /// Records that were chosen and have been asked for.
     missing: BTreeSet<(NoteId, Version)>,
+    /// Those that have come, apart as well: kept without the requests that made them, they would be made again after the
+    /// next view.
+    fetched: Vec<Record>,
     /// Whether the updates of recovery have been sent.
     spread: bool,
     /// The last of them.
@@ -165,7 +168,7 @@ impl Replica {
                     format!("sent version {} of item {}, which was not asked for", record.version, record.id),
                 );
             }
-            self.items.keep_pending(record);
+            self.recovery.fetched.push(record);
         }
         self.spread_when_held();
     }
@@ -178,6 +181,8 @@ impl Replica {
         let reports = std::mem::take(&mut self.recovery.reports);
         let chosen = chosen(&reports);
         self.recovery.spread = true;
+        let fetched = std::mem::take(&mut self.recovery.fetched);
+        self.keep(&fetched, &[], &[]);
         for report in reports.values() {
             self.keep(&[], &report.requests, &report.keys);
         }

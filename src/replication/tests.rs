@@ -84,6 +84,7 @@ traces! {
     sequence_moves,
     slow_backup,
     slow_primary_disk,
+    told_is_not_held,
     update_numbers,
     view_during_a_move,
     view_without_the_primary,

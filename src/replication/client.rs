@@ -132,11 +132,15 @@ impl Replica {
         })
     }
 
-    /// After `ready`: open writes that were seen are done, the others are sent (again); reads start anew (V10).
+    /// After `ready`: open writes that were seen are done (V10), or `unknown` where too few replicas hold them (V3); the
+    /// others are sent (again); reads start anew.
     pub(super) fn resume_clients(&mut self) {
         let numbers: Vec<u64> = self.clients.writes.keys().copied().collect();
         for number in numbers {
             match self.clients.writes.get(&number).and_then(|open| open.seen) {
+                Some(_) if self.too_few_in_sync().is_some() => {
+                    self.abandon_write(number, "too few replicas are in sync to confirm the write");
+                }
                 Some(done) => self.finish_write(number, Outcome::Done(done), Phases::default()),
                 None => self.start_write(number),
             }

@@ -85,6 +85,7 @@ traces! {
     slow_backup,
     slow_primary_disk,
     told_is_not_held,
+    too_few_in_sync,
     update_numbers,
     view_during_a_move,
     view_without_the_primary,

@@ -183,8 +183,10 @@ impl Replica {
         let Some(open) = self.clients.close_write(number) else { return };
         let total = self.now.moment.nanos_since(open.arrived);
         phases.moved = open.moved;
-        let spent = phases.forward + phases.moved + phases.replicate + phases.queue;
-        phases.queue += total.saturating_sub(spent);
+        // A peer may have sent any numbers.
+        let spent =
+            [phases.forward, phases.moved, phases.replicate, phases.queue].into_iter().fold(0, u64::saturating_add);
+        phases.queue = phases.queue.saturating_add(total.saturating_sub(spent));
         let primary = self.primary_of(match &outcome {
             Outcome::Done(done) => done.id,
             _ => open.write.operation.item(),

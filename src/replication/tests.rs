@@ -25,6 +25,7 @@ macro_rules! traces {
 }
 
 traces! {
+    absurd_times,
     all_come_back,
     asker_gives_up_and_sends_on,
     backups_told_at_once,

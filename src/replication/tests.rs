@@ -28,6 +28,7 @@ traces! {
     absurd_times,
     all_come_back,
     asker_gives_up_and_sends_on,
+    asking_twice,
     backups_told_at_once,
     bad_choice,
     contacted_backup_learns,

@@ -112,10 +112,11 @@ impl Replica {
     /// At the view's primary: a member reports. When all have, the largest version of each item is chosen (V8).
     pub(super) fn on_recover(&mut self, from: ReplicaId, recover: Recover) {
         let is_primary = self.view.as_ref().is_some_and(|view| view.primary == self.me());
-        let report = self.recovery.reports.entry(from).or_default();
-        if !is_primary || !self.in_sync.contains(from) || report.complete {
+        let complete = self.recovery.reports.get(&from).is_some_and(|report| report.complete);
+        if !is_primary || !self.in_sync.contains(from) || complete || self.recovery.spread {
             return self.distrust(from, "sent `recover` to who does not wait for it");
         }
+        let report = self.recovery.reports.entry(from).or_default();
         report.pending.extend(recover.pending);
         report.requests.extend(recover.requests);
         report.keys.extend(recover.keys);

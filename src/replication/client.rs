@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::action::Action;
 use super::event::Token;
 use super::replica::{Replica, Standing};
+use crate::clock::Moment;
 use crate::config::Mode;
-use crate::protocol::ids::{Moment, RequestId};
+use crate::protocol::ids::RequestId;
 use crate::protocol::request::{Answer, Code, Done, Failure, Outcome, Phases, Request, Write};
 
 /// The open requests of this replica's clients.

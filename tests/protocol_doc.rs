@@ -87,7 +87,7 @@ fn framed(json: &str) -> Vec<u8> {
 
 #[test]
 fn every_block_of_json_is_of_a_kind_that_is_tested() {
-    let kinds = ["request", "reply", "link", "record", "key", "view", "replica"];
+    let kinds = ["request", "reply", "link", "refusal", "record", "key", "view", "replica"];
     for block in blocks() {
         if let Some(kind) = block.info.strip_prefix("json") {
             assert!(kinds.contains(&kind.trim()), "```{} is not tested", block.info);

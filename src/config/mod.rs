@@ -1,14 +1,19 @@
 //! config.json to a checked [`Config`]; every default and limit with its reason.
 
 pub mod address;
+pub mod error;
+mod given;
 pub mod limits;
+pub mod load;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 pub use address::Address;
+pub use error::ConfigError;
 pub use limits::Limits;
+pub use load::load;
 
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::message::Settings;

@@ -3,9 +3,9 @@
 //! there is no lock around it; and the loop never waits for a client, a peer or the disk.
 
 mod callers;
+pub mod start;
 mod steps;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -190,6 +190,12 @@ impl Node {
                     self.apply_view(view);
                 }
             }
+            LinkEvent::Overflow { peer, kind } => {
+                let peer = &self.names[peer.index()];
+                tracing::error!(peer, kind = kind.word(), "takes nothing any more; its link was emptied");
+            }
+            // The links themselves log these.
+            LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Refused { .. } => {}
         }
     }
 

@@ -33,9 +33,13 @@ async fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<String> 
         Err(error) => panic!("{program}: {error}"),
     };
     let mut stdin = child.stdin.take().unwrap();
-    // A program that ends early, as it may after a refusal, reads no more.
-    let feed = async { stdin.write_all(input).await.err().map_or(drop(stdin), |_| ()) };
-    let (_, output) = tokio::join!(feed, timeout(PATIENCE, child.wait_with_output()));
+    let feed = async move {
+        if let Err(error) = stdin.write_all(input).await {
+            // A program that ends early, as it may after a refusal, reads no more.
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        }
+    };
+    let ((), output) = tokio::join!(feed, timeout(PATIENCE, child.wait_with_output()));
     let output = output.expect("an end in time").unwrap();
     Some(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
 }

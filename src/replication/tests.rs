@@ -79,6 +79,7 @@ traces! {
     reads_under_a_stream,
     reads_wait_at_backups,
     ready_decides_what_was_chosen,
+    recover_reports_pending_keys,
     recovery_broken_twice,
     recovery_fetches,
     recovery_of_superseded_writes,

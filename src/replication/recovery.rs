@@ -198,8 +198,9 @@ impl Replica {
         let reports = std::mem::take(&mut self.recovery.reports);
         let chosen = chosen(&reports);
         self.recovery.spread = true;
-        let fetched = std::mem::take(&mut self.recovery.fetched);
-        fetched.into_iter().for_each(|record| self.items.keep_pending(record));
+        for record in std::mem::take(&mut self.recovery.fetched) {
+            self.items.keep_pending(record);
+        }
         for report in reports.values() {
             let keys: Vec<_> = report.keys.values().cloned().collect();
             self.keep(&[], &report.requests, &keys);

@@ -52,15 +52,31 @@ pub(super) struct Host {
     pub(super) disk: Disk,
 }
 
-/// What survives a crash.
-#[derive(Debug, Default)]
+/// A record store, and what waits for it.
+#[derive(Default)]
 pub(super) struct Disk {
     pub(super) held: bool,
-    pub(super) waiting: VecDeque<Action>,
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) store: Store,
+    /// A joiner's new store beside it (J2).
+    copy: Option<Store>,
+}
+
+/// What survives a crash.
+#[derive(Default)]
+pub(super) struct Store {
+    id: u64,
     pub(super) records: BTreeMap<NoteId, Record>,
     pub(super) keys: Vec<KeyEntry>,
     /// What a joiner's copy shall replace, and the copy's records, once a copy is begun.
     replaced: Option<BTreeMap<NoteId, Record>>,
+}
+
+/// What a disk is asked to do; it does all in order.
+pub(super) enum Job {
+    Persist(Persist),
+    BeginCopy,
+    Switch,
 }
 
 struct Frame {
@@ -68,16 +84,34 @@ struct Frame {
     envelope: Envelope,
 }
 
+impl Store {
+    fn keep(&mut self, persist: Persist) {
+        for record in persist.records {
+            let newer = self.records.get(&record.id).is_none_or(|before| before.version < record.version);
+            if newer {
+                self.records.insert(record.id, record);
+            }
+        }
+        persist.forget.iter().for_each(|id| drop(self.records.remove(id)));
+        self.keys.extend(persist.keys);
+    }
+}
+
 impl Disk {
-    /// Carries out all that waits, in order; says what to tell the replica.
+    /// Does all that waits; what the replica is told then.
     fn sync(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for work in std::mem::take(&mut self.waiting) {
-            match work {
-                Action::BeginCopy => {
-                    let records = std::mem::take(&mut self.records);
-                    self.replaced.get_or_insert(records);
-                    self.keys.clear();
+        let (mut durable, mut switched) = (None, None);
+        for job in self.waiting.drain(..) {
+            match job {
+                Job::Persist(persist) => {
+                    durable = Some(Event::Durable { number: persist.number });
+                    self.copy.as_mut().unwrap_or(&mut self.store).keep(persist);
+                }
+                Job::BeginCopy => self.copy = Some(Store::default()),
+                Job::Switch => {
+                    let copy = self.copy.take().expect("a copy is begun before it takes the store's place");
+                    self.store = Store { id: self.store.id + 1, ..copy };
+                    switched = Some(Event::Switched { store: StoreId(self.store.id) });
                 }
                 Action::SwitchStore => {
                     self.replaced = None;
@@ -92,18 +126,7 @@ impl Disk {
                 _ => {}
             }
         }
-        events
-    }
-
-    fn keep(&mut self, persist: Persist) {
-        for record in persist.records {
-            let newest = self.records.get(&record.id).is_none_or(|before| before.version < record.version);
-            if newest {
-                self.records.insert(record.id, record);
-            }
-        }
-        persist.forget.iter().for_each(|id| drop(self.records.remove(id)));
-        self.keys.extend(persist.keys);
+        durable.into_iter().chain(switched).collect()
     }
 }
 
@@ -156,8 +179,11 @@ impl Cluster {
             request_timeout_ms: 5000,
             read_wait_ms: 3000,
         };
-        host.replica =
-            Some(Replica::new(identity, host.disk.records.values().cloned(), host.disk.keys.iter().cloned()));
+        host.replica = Some(Replica::new(
+            identity,
+            host.disk.store.records.values().cloned(),
+            host.disk.store.keys.iter().cloned(),
+        ));
         if leases {
             self.turn(at, Event::Lease { until: Moment::NEVER });
         }
@@ -174,12 +200,14 @@ impl Cluster {
             host.disk.records = replaced;
         }
         host.disk.held = false;
+        host.disk.copy = None;
         self.checks.on_crash(at);
     }
 
     /// A member as it is now.
     pub(super) fn member(&self, replica: ReplicaId) -> Member {
-        Member { replica, incarnation: self.hosts[replica.index()].incarnation, store: StoreId(1) }
+        let host = &self.hosts[replica.index()];
+        Member { replica, incarnation: host.incarnation, store: StoreId(host.disk.store.id) }
     }
 
     pub(super) fn apply_view(&mut self, at: ReplicaId, view: View) {
@@ -291,12 +319,13 @@ impl Cluster {
         let before = self.epoch_of(at);
         self.with(at, |replica, now, actions| replica.step(now, event, actions), before);
         loop {
-            let before = self.epoch_of(at);
             let disk = &mut self.hosts[at.index()].disk;
-            let done = if disk.held { Vec::new() } else { disk.sync() };
-            for event in done {
+            let events = if disk.held { Vec::new() } else { disk.sync() };
+            for event in events {
+                let before = self.epoch_of(at);
                 self.with(at, |replica, now, actions| replica.step(now, event, actions), before);
             }
+            let before = self.epoch_of(at);
             self.with(at, Replica::end_turn, before);
             let disk = &self.hosts[at.index()].disk;
             if disk.held || disk.waiting.is_empty() {
@@ -324,21 +353,19 @@ impl Cluster {
             self.say(line);
         }
         match action {
-            Action::Send { epoch, .. } if epoch < self.epoch_of(at) => {}
             Action::Send { to, epoch, message } => {
                 self.checks.on_send(&message);
-                let envelope = Envelope { epoch, message };
                 let incarnation = self.hosts[at.index()].incarnation;
                 for peer in to.iter().filter(|peer| self.hosts[peer.index()].replica.is_some()) {
-                    let frame = Frame { incarnation, envelope: envelope.clone() };
-                    self.links.entry((at, peer)).or_default().push_back(frame);
+                    let envelope = Envelope { epoch, message: message.clone() };
+                    self.links.entry((at, peer)).or_default().push_back(Frame { incarnation, envelope });
                 }
             }
             Action::Answer { token, answer } => self.checks.on_answer(token, &answer.outcome),
-            work @ (Action::Persist(_) | Action::BeginCopy | Action::SwitchStore) => {
-                self.hosts[at.index()].disk.waiting.push_back(work);
-            }
-            Action::Distrust { .. } | Action::ReportSynced { .. } => {}
+            Action::Persist(persist) => self.hosts[at.index()].disk.waiting.push_back(Job::Persist(persist)),
+            Action::BeginCopy => self.hosts[at.index()].disk.waiting.push_back(Job::BeginCopy),
+            Action::SwitchStore => self.hosts[at.index()].disk.waiting.push_back(Job::Switch),
+            Action::ReportSynced { .. } | Action::Distrust { .. } => {}
         }
     }
 }

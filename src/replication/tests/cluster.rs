@@ -100,18 +100,18 @@ impl Store {
 impl Disk {
     /// Does all that waits; what the replica is told then.
     fn sync(&mut self) -> Vec<Event> {
-        let (mut durable, mut switched) = (None, None);
+        let mut events = Vec::new();
         for job in self.waiting.drain(..) {
             match job {
                 Job::Persist(persist) => {
-                    durable = Some(Event::Durable { number: persist.number });
+                    events.push(Event::Durable { number: persist.number });
                     self.copy.as_mut().unwrap_or(&mut self.store).keep(persist);
                 }
                 Job::BeginCopy => self.copy = Some(Store::default()),
                 Job::Switch => {
                     let copy = self.copy.take().expect("a copy is begun before it takes the store's place");
                     self.store = Store { id: self.store.id + 1, ..copy };
-                    switched = Some(Event::Switched { store: StoreId(self.store.id) });
+                    events.push(Event::Switched { store: StoreId(self.store.id) });
                 }
                 Action::SwitchStore => {
                     self.replaced = None;
@@ -126,7 +126,7 @@ impl Disk {
                 _ => {}
             }
         }
-        durable.into_iter().chain(switched).collect()
+        events
     }
 }
 
@@ -251,9 +251,8 @@ impl Cluster {
     pub(super) fn release_disk(&mut self, at: ReplicaId) {
         let disk = &mut self.hosts[at.index()].disk;
         disk.held = false;
-        for event in disk.sync() {
-            self.turn(at, event);
-        }
+        let events = disk.sync();
+        self.turns(at, events);
     }
 
     pub(super) fn drop_link(&mut self, from: ReplicaId, to: ReplicaId) {
@@ -314,29 +313,36 @@ impl Cluster {
         Now { moment: Moment::default().after_ms(self.now_ms), wall_ms: WALL_MS + self.now_ms }
     }
 
-    /// One turn of a replica's loop: it takes an event, and its disk is as quick as it is let.
     fn turn(&mut self, at: ReplicaId, event: Event) {
-        let before = self.epoch_of(at);
-        self.with(at, |replica, now, actions| replica.step(now, event, actions), before);
+        self.turns(at, vec![event]);
+    }
+
+    /// One turn of a replica's loop: it takes what is there, and its disk is as quick as it is let. More turns follow where
+    /// the disk was given something at the end.
+    fn turns(&mut self, at: ReplicaId, mut events: Vec<Event>) {
         loop {
-            let disk = &mut self.hosts[at.index()].disk;
-            let events = if disk.held { Vec::new() } else { disk.sync() };
-            for event in events {
-                let before = self.epoch_of(at);
-                self.with(at, |replica, now, actions| replica.step(now, event, actions), before);
+            while !events.is_empty() {
+                for event in events {
+                    self.with(at, |replica, now, actions| replica.step(now, event, actions));
+                }
+                events = self.sync_unless_held(at);
             }
-            let before = self.epoch_of(at);
-            self.with(at, Replica::end_turn, before);
-            let disk = &self.hosts[at.index()].disk;
-            if disk.held || disk.waiting.is_empty() {
+            self.with(at, Replica::end_turn);
+            events = self.sync_unless_held(at);
+            if events.is_empty() {
                 break;
             }
         }
         self.checks.after_turn(at, &self.hosts[at.index()]);
     }
 
-    fn with(&mut self, at: ReplicaId, act: impl FnOnce(&mut Replica, Now, &mut Vec<Action>), before: Epoch) {
-        let now = self.now();
+    fn sync_unless_held(&mut self, at: ReplicaId) -> Vec<Event> {
+        let disk = &mut self.hosts[at.index()].disk;
+        if disk.held { Vec::new() } else { disk.sync() }
+    }
+
+    fn with(&mut self, at: ReplicaId, act: impl FnOnce(&mut Replica, Now, &mut Vec<Action>)) {
+        let (now, before) = (self.now(), self.epoch_of(at));
         let Some(replica) = &mut self.hosts[at.index()].replica else { return };
         let mut actions = Vec::new();
         act(replica, now, &mut actions);
@@ -365,7 +371,11 @@ impl Cluster {
             Action::Persist(persist) => self.hosts[at.index()].disk.waiting.push_back(Job::Persist(persist)),
             Action::BeginCopy => self.hosts[at.index()].disk.waiting.push_back(Job::BeginCopy),
             Action::SwitchStore => self.hosts[at.index()].disk.waiting.push_back(Job::Switch),
-            Action::ReportSynced { .. } | Action::Distrust { .. } => {}
+            Action::ReportSynced { store, .. } => {
+                let present = self.hosts[at.index()].disk.store.id;
+                assert_eq!(store, StoreId(present), "the store that is reported as synced is the present one");
+            }
+            Action::Distrust { .. } => {}
         }
     }
 }

@@ -37,7 +37,9 @@ pub(super) fn action(at: ReplicaId, action: &Action, disk_held: bool) -> Option<
         Action::Persist(persist) => disk_held.then(|| format!("{at} waits for its disk: {}", self::persist(persist))),
         Action::BeginCopy => Some(format!("{at} begins a new store")),
         Action::SwitchStore => Some(format!("{at} puts the new store in the place of the old one")),
-        Action::ReportSynced { epoch, .. } => Some(format!("{at} reports that it is synced in view {epoch}")),
+        Action::ReportSynced { epoch, store } => {
+            Some(format!("{at} reports that it is synced in view {epoch} with store {}", store.0))
+        }
         Action::Distrust { peer, why } => Some(format!("{at} distrusts {}: {why}", name(*peer))),
     }
 }

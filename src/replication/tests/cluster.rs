@@ -68,8 +68,6 @@ pub(super) struct Store {
     id: u64,
     pub(super) records: BTreeMap<NoteId, Record>,
     pub(super) keys: Vec<KeyEntry>,
-    /// What a joiner's copy shall replace, and the copy's records, once a copy is begun.
-    replaced: Option<BTreeMap<NoteId, Record>>,
 }
 
 /// What a disk is asked to do; it does all in order.
@@ -113,17 +111,6 @@ impl Disk {
                     self.store = Store { id: self.store.id + 1, ..copy };
                     events.push(Event::Switched { store: StoreId(self.store.id) });
                 }
-                Action::SwitchStore => {
-                    self.replaced = None;
-                    events.push(Event::Switched { store: StoreId(2) });
-                }
-                Action::Persist(persist) => {
-                    // One sync reports all that it made durable.
-                    events.retain(|event| !matches!(event, Event::Durable { .. }));
-                    events.push(Event::Durable { number: persist.number });
-                    self.keep(persist);
-                }
-                _ => {}
             }
         }
         events
@@ -195,10 +182,6 @@ impl Cluster {
         let host = &mut self.hosts[at.index()];
         host.replica = None;
         host.disk.waiting.clear();
-        // A copy that was not whole is nothing.
-        if let Some(replaced) = host.disk.replaced.take() {
-            host.disk.records = replaced;
-        }
         host.disk.held = false;
         host.disk.copy = None;
         self.checks.on_crash(at);
@@ -359,6 +342,8 @@ impl Cluster {
             self.say(line);
         }
         match action {
+            // The view came later in the same turn, and emptied the links.
+            Action::Send { epoch, .. } if epoch < self.epoch_of(at) => {}
             Action::Send { to, epoch, message } => {
                 self.checks.on_send(&message);
                 let incarnation = self.hosts[at.index()].incarnation;

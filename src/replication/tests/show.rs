@@ -35,10 +35,10 @@ pub(super) fn action(at: ReplicaId, action: &Action, disk_held: bool) -> Option<
             Some(format!("{at} answers #{} {}{primary}", token.0, outcome(&answer.outcome)))
         }
         Action::Persist(persist) => disk_held.then(|| format!("{at} waits for its disk: {}", self::persist(persist))),
-        Action::BeginCopy => Some(format!("{at} begins a new store")),
-        Action::SwitchStore => Some(format!("{at} puts the new store in the place of the old one")),
+        Action::BeginCopy => Some(format!("{at} begins an empty store beside its own")),
+        Action::SwitchStore => Some(format!("{at} puts the copy in the place of its store")),
         Action::ReportSynced { epoch, store } => {
-            Some(format!("{at} reports that it is synced in view {epoch} with store {}", store.0))
+            Some(format!("{at} reports itself synced under view {epoch}, with store {}", store.0))
         }
         Action::Distrust { peer, why } => Some(format!("{at} distrusts {}: {why}", name(*peer))),
     }

@@ -3,8 +3,12 @@
 pub mod clock;
 pub mod config;
 pub mod http;
+pub mod link;
+pub mod membership;
 pub mod net;
+pub mod node;
 pub mod note;
 pub mod observe;
 pub mod protocol;
 pub mod replication;
+pub mod wire;

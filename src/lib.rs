@@ -3,7 +3,9 @@
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod http;
 pub mod net;
 pub mod note;
 pub mod observe;
 pub mod protocol;
+pub mod replication;

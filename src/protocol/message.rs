@@ -84,6 +84,24 @@ messages! {
     Ack = "ack",
     /// W4: my updates up to `n` are committed.
     Commit = "commit",
+    /// V7: what is pending with the sender, for the primary of the new view.
+    Recover = "recover",
+    /// V8: send me these records.
+    Fetch = "fetch",
+    /// The records that a fetch asked for.
+    Fetched = "fetched",
+    /// V9: the epoch's recovery is over; serve.
+    Ready = "ready",
+    /// J2: a chunk of the copy is on offer: these items, in these versions.
+    Copy = "copy",
+    /// J2: the joiner lacks these of the chunk.
+    Want = "want",
+    /// J2: the records that the joiner wanted.
+    Copied = "copied",
+    /// J3: the sender's copy is whole and durable; count it.
+    Synced = "synced",
+    /// J3: the sender counts the receiver from here on.
+    Counted = "counted",
     /// L4: your frame's epoch is over; this is the newest view.
     Stale = "stale",
 }
@@ -152,9 +170,11 @@ pub struct Update {
     pub n: u64,
     /// The records: atomically all or none. A POST's are the note and the id sequence.
     pub records: Vec<Record>,
-    /// Which requests made which items' records; each is at the record's item or an older one of it.
+    /// Which requests made these records, and in recovery also those made by older records of the same items: the
+    /// note, the version that the request wrote, the request. The one who took the request may answer it `done` once
+    /// the item is committed up to that version (V10).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub requests: Vec<(NoteId, RequestId)>,
+    pub requests: Vec<(NoteId, Version, RequestId)>,
     /// The key entries made with the records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeyEntry>,
@@ -176,6 +196,81 @@ pub struct Commit {
     /// The last one.
     pub n: u64,
 }
+
+/// V7: every record that is pending with the sender, an in-sync member of the new view, for the view's primary. In as many
+/// frames as it takes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recover {
+    /// Item and version of each, whole chains.
+    pub pending: Vec<(NoteId, Version)>,
+    /// The requests that made them, as in an update.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<(NoteId, Version, RequestId)>,
+    /// The key entries that are pending with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyEntry>,
+    /// Whether more of these follow. Nothing is concluded before the last one.
+    pub more: bool,
+}
+
+/// V8: the view's primary lacks these records, which the receiver reported. Answered with `fetched`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Which.
+    pub items: Vec<(NoteId, Version)>,
+}
+
+/// The records that a `fetch` asked for; several of these where one frame would be too long. The receiver keeps them as
+/// pending.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fetched {
+    /// The records.
+    pub records: Vec<Record>,
+}
+
+/// V9: all in-sync members have acknowledged what recovery chose, and the `commit` before this frame has told so: the
+/// receiver serves from now on. Sent by the view's primary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {}
+
+/// J2: the next chunk of the copy, from the view's primary to a joiner: which committed records it has, by item. The
+/// receiver answers with what it `want`s, unless that is nothing and no more follows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Copy {
+    /// Item and version of each record.
+    pub items: Vec<(NoteId, Version)>,
+    /// Entries of the table of keys; they follow after all items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyEntry>,
+    /// Whether more chunks follow.
+    pub more: bool,
+}
+
+/// J2: the joiner lacks these records of the last chunk. Answered with `copied` for all of them, then the next `copy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Want {
+    /// Their items.
+    pub items: Vec<NoteId>,
+}
+
+/// J2: committed records, in the version that they have now; several of these where one frame would be too long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Items that were deleted since they were offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<NoteId>,
+}
+
+/// J3: the joiner's copy is whole and durable. The receiver commits nothing without its acknowledgement from now on, and
+/// answers `counted`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Synced {}
+
+/// J3: all updates of the sender after this frame wait for the receiver's acknowledgement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counted {}
 
 /// L4: the answer to a frame of an epoch that is over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,3 @@
+//! Who is in the view.
+
+pub mod fixed;

@@ -14,7 +14,7 @@ use std::thread;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::runtime;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::net::TcpListener;
@@ -36,6 +36,14 @@ pub enum ClusterError {
         /// What the system said.
         source: io::Error,
     },
+    /// A replica ended by an error.
+    #[error("replica {replica} has failed: {source}; all of this process was stopped")]
+    Failed {
+        /// Its address.
+        replica: String,
+        /// What went wrong.
+        source: io::Error,
+    },
     /// A bug: its message and place were shown when it happened.
     #[error("replica {0} has panicked, so all of this process was stopped; start it again")]
     Panicked(String),
@@ -50,11 +58,28 @@ pub struct Listeners {
     pub service: TcpListener,
 }
 
+/// How a replica is told to stop, in two steps: the clients of all replicas of a process are finished before the first
+/// loop ends, since their writes need the other replicas' acknowledgements.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    /// True: take no new requests, finish those under way.
+    pub clients: watch::Receiver<bool>,
+    /// True: end.
+    pub all: watch::Receiver<bool>,
+    /// Dropped once this replica's clients are finished.
+    pub clients_open: mpsc::Sender<()>,
+}
+
 /// Replicas whose listeners are bound, and that wait to be run. Dropped, they end.
 #[derive(Debug)]
 pub struct Cluster {
     replicas: Vec<Waiting>,
-    stop: watch::Sender<bool>,
+    /// True stops the clients.
+    stop_clients: watch::Sender<bool>,
+    /// True stops all.
+    stop_all: watch::Sender<bool>,
+    /// Closed once no replica has open clients.
+    clients_open: mpsc::Receiver<()>,
 }
 
 /// One replica's thread, as the cluster sees it.
@@ -75,20 +100,23 @@ struct Replica {
     alone: bool,
     bound: oneshot::Sender<Result<(), ClusterError>>,
     go: oneshot::Receiver<()>,
-    stop: watch::Receiver<bool>,
+    stop: Stop,
 }
 
 impl Cluster {
     /// Binds the listeners of every replica of `config`, or of one of them.
     pub async fn bind(config: &Arc<Config>, only: Option<ReplicaId>) -> Result<Cluster, ClusterError> {
-        let (stop, stopped) = watch::channel(false);
+        let (stop_clients, clients) = watch::channel(false);
+        let (stop_all, all) = watch::channel(false);
+        let (open, clients_open) = mpsc::channel(1);
+        let stop = Stop { clients, all, clients_open: open };
         let (mut replicas, mut reports) = (Vec::new(), Vec::new());
         for me in config.ids().filter(|me| only.is_none_or(|only| only == *me)) {
             let (bound, report) = oneshot::channel();
             let (go, wait) = oneshot::channel();
             let (end, ended) = oneshot::channel();
             let name = config.address(me).to_string();
-            let (config, stop) = (Arc::clone(config), stopped.clone());
+            let (config, stop) = (Arc::clone(config), stop.clone());
             start_thread(Replica { config, me, alone: only.is_some(), bound, go: wait, stop }, end)
                 .map_err(|source| ClusterError::Thread { replica: name.clone(), source })?;
             replicas.push(Waiting { name, go, ended });
@@ -98,11 +126,12 @@ impl Cluster {
         for (report, replica) in join_all(reports).await.into_iter().zip(&replicas) {
             report.map_err(|_| ClusterError::Panicked(replica.name.clone()))??;
         }
-        Ok(Cluster { replicas, stop })
+        Ok(Cluster { replicas, stop_clients, stop_all, clients_open })
     }
 
-    /// Runs the replicas until `stop` is ready or one of them fails, then stops all of them cleanly.
-    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ClusterError> {
+    /// Runs the replicas until `stop` is ready or one of them fails, then stops all of them cleanly: first their clients
+    /// are answered, then the loops end.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), ClusterError> {
         let mut running = FuturesUnordered::new();
         for Waiting { name, go, ended } in self.replicas {
             // A thread that has ended already says so in its `ended`.
@@ -113,7 +142,13 @@ impl Cluster {
             () = stop => Ok(()),
             Some(ended) = running.next() => ended,
         };
-        self.stop.send_replace(true);
+        self.stop_clients.send_replace(true);
+        // Nothing is sent; this waits for the last sender to go, or for a replica that will never finish its clients.
+        tokio::select! {
+            _ = self.clients_open.recv() => {}
+            Some(ended) = running.next(), if result.is_ok() => result = ended,
+        }
+        self.stop_all.send_replace(true);
         while let Some(ended) = running.next().await {
             result = result.and(ended);
         }
@@ -148,22 +183,24 @@ impl Replica {
         };
         let _ = bound.send(Ok(()));
         match go.await {
-            Ok(()) => run_replica(config, me, listeners, stop).await,
+            Ok(()) => {
+                let replica = config.address(me).to_string();
+                run_replica(config, me, listeners, stop)
+                    .await
+                    .map_err(|source| ClusterError::Failed { replica, source })
+            }
             Err(_) => Ok(()),
         }
     }
 }
 
-/// One replica, from its first dial to its clean end after `stop` is true.
-async fn run_replica(
-    config: Arc<Config>,
-    me: ReplicaId,
-    listeners: Listeners,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), ClusterError> {
+/// One replica, from its first dial to its clean end.
+async fn run_replica(config: Arc<Config>, me: ReplicaId, listeners: Listeners, mut stop: Stop) -> io::Result<()> {
     tracing::debug!(replica = %config.address(me), "listening");
     // An error says that the cluster is gone, which is a stop too.
-    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = stop.clients.wait_for(|stop| *stop).await;
+    drop(stop.clients_open);
+    let _ = stop.all.wait_for(|stop| *stop).await;
     drop(listeners);
     Ok(())
 }

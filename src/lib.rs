@@ -1,6 +1,7 @@
 //! Primacy: a replicated note store that shows its work.
 
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod http;
 pub mod link;

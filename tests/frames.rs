@@ -82,7 +82,10 @@ fn every_verb_is_answered_as_specified() {
             assert_eq!(frames.ask(request.clone()), reply, "{mode}: {request}");
         }
         let pong = frames.ask(json!({"type":"ping","seq":7}));
-        assert_eq!(pong, json!({"type":"pong","re":7,"replica":replica,"epoch":1,"primary":cluster.replicas[0],"in_sync":true}));
+        assert_eq!(
+            pong,
+            json!({"type":"pong","re":7,"replica":replica,"epoch":1,"primary":cluster.replicas[0],"in_sync":true})
+        );
         let status = frames.ask(json!({"seq":8,"type":"status"}));
         assert_eq!((&status["res"], &status["mode"], &status["replica"]), (&json!(200), &json!(mode), &json!(replica)));
         let timed = frames.ask(json!({"type":"post","timing":true,"note":{"title":"a","body":"b"}}));
@@ -168,7 +171,11 @@ fn bad_frames_get_a_clear_error_and_the_connection_goes_on() {
         let shown = String::from_utf8_lossy(frame);
         frames.send(frame);
         let reply = frames.receive();
-        assert_eq!((&reply["type"], &reply["code"], &reply["res"]), (&json!("error"), &json!(code), &json!(res)), "{shown}: {reply}");
+        assert_eq!(
+            (&reply["type"], &reply["code"], &reply["res"]),
+            (&json!("error"), &json!(code), &json!(res)),
+            "{shown}: {reply}"
+        );
         assert!(reply["msg"].as_str().is_some_and(|msg| msg.contains(told)), "{shown}: {reply}");
         let has_seq = shown.contains("\"seq\":9") && *code != "bad_json";
         assert_eq!(reply.get("re").is_some(), has_seq, "{shown}: {reply}");
@@ -185,7 +192,9 @@ fn streams_out_of_step_are_told_so_and_closed() {
         assert_eq!(frames.receive()["code"], code);
         assert!(frames.is_closed());
     }
-    for (bytes, found) in [(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], "421"), (b"\x16\x03\x01", "0x16"), (b"hello", "0x68")] {
+    for (bytes, found) in
+        [(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], "421"), (b"\x16\x03\x01", "0x16"), (b"hello", "0x68")]
+    {
         let mut frames = Frames::connect(&cluster.replicas[0]);
         frames.0.write_all(bytes).expect("the bytes are written");
         let mut answer = String::new();

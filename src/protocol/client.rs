@@ -113,9 +113,8 @@ pub fn parse(json: &[u8]) -> Result<Asked, NotUnderstood> {
 /// The frame is no JSON, or has a member that no verb has. A replica's message or an unknown type is told so rather than
 /// blamed for its members.
 fn not_members(json: &[u8], error: &serde_json::Error) -> NotUnderstood {
-    let Ok(head) = serde_json::from_slice::<Head<'_>>(json) else {
-        return NotUnderstood { seq: None, failure: bad_json(error) };
-    };
+    let head = serde_json::from_slice::<Head<'_>>(json).ok().filter(|_| error.is_data());
+    let Some(head) = head else { return NotUnderstood { seq: None, failure: bad_json(error) } };
     let seq = head.seq.and_then(|seq| number(seq).ok());
     let failure = match head.r#type.map(text) {
         Some(Ok(word)) if !VERBS.contains(&word.as_str()) => unknown_verb(&word),

@@ -147,6 +147,11 @@ pub struct Address {
 }
 
 impl Address {
+    /// The address of `port` at `host`, an IPv6 address without its brackets.
+    pub fn new(host: impl Into<String>, port: u16) -> Address {
+        Address { host: host.into(), port }
+    }
+
     /// The host, an IPv6 address without its brackets.
     pub fn host(&self) -> &str {
         &self.host

@@ -7,3 +7,4 @@ pub mod note;
 pub mod observe;
 pub mod protocol;
 pub mod replication;
+pub mod store;

@@ -95,4 +95,5 @@ pub mod note;
 pub mod observe;
 pub mod protocol;
 pub mod replication;
+pub mod store;
 pub mod wire;

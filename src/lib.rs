@@ -70,7 +70,7 @@
 //!   `exchange` is the same without a socket; `reader`, `head` and `body` read requests, `origin` tells foreign ones,
 //!   `routes` understands them, `answers`, `refusal` and `response` write what comes back.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
-//!   `steps` shows what it does.
+//!   `storage` is where its records go, `steps` shows what it does.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `config`: a checked configuration. `address` and `limits` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.

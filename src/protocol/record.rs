@@ -31,6 +31,16 @@ pub struct Record {
     pub value: Value,
 }
 
+impl Record {
+    /// Bytes of its note's JSON, 0 where it holds none.
+    pub fn note_bytes(&self) -> usize {
+        match &self.value {
+            Value::Note(note) => note.as_str().len(),
+            Value::Deleted | Value::Next(_) => 0,
+        }
+    }
+}
+
 /// The content of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {

@@ -18,6 +18,7 @@ use crate::note::NoteId;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, Message, Stale};
 use crate::protocol::record::{KeyEntry, Record};
+use crate::protocol::request::Key;
 use crate::protocol::view::View;
 
 /// What a replica is told once, at its start.
@@ -196,6 +197,11 @@ impl Replica {
     /// Its items, for status and snapshots.
     pub fn items(&self) -> &Items {
         &self.items
+    }
+
+    /// The entries of its table of keys after this one, by time, item and key; all where there is none.
+    pub fn keys_after(&self, last: Option<&(u64, NoteId, Key)>) -> impl Iterator<Item = &KeyEntry> {
+        self.keys.after(last)
     }
 
     /// Of how many items (notes and the id sequence) it is the primary.

@@ -79,12 +79,19 @@
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop.
 
+#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used)]
+
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod http;
+pub mod link;
+pub mod membership;
 pub mod net;
+pub mod node;
 pub mod note;
 pub mod observe;
 pub mod protocol;
 pub mod replication;
+pub mod wire;

@@ -310,3 +310,13 @@ fn links_within_the_page_lead_somewhere() {
         assert!(headings.contains(link), "there is no heading for #{link}");
     }
 }
+
+#[test]
+fn the_traces_that_are_named_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replication/traces");
+    let named: Vec<_> = DOCUMENT.split('`').filter(|name| name.ends_with(".txt")).collect();
+    assert!(!named.is_empty(), "traces are named");
+    for name in named {
+        assert!(folder.join(name).is_file(), "there is no trace {name}");
+    }
+}

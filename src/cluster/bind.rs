@@ -5,9 +5,9 @@ use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 
-use super::Listeners;
 use crate::config::{Address, Config};
 use crate::net::TcpListener;
+use crate::node::start::Listeners;
 use crate::protocol::ids::ReplicaId;
 
 /// Where Linux keeps the range of ports that it gives to outgoing connections (ip(7)).

@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::net::TcpListener;
+use crate::node::start::{self, Stop};
 use crate::protocol::ids::ReplicaId;
 
 pub use bind::BindError;
@@ -47,27 +47,6 @@ pub enum ClusterError {
     /// A bug: its message and place were shown when it happened.
     #[error("replica {0} has panicked, so all of this process was stopped; start it again")]
     Panicked(String),
-}
-
-/// The two listeners of one replica, bound in the runtime that will serve them.
-#[derive(Debug)]
-pub struct Listeners {
-    /// On the replica's address: other replicas, and clients that speak frames.
-    pub replica: TcpListener,
-    /// On its service port: HTTP.
-    pub service: TcpListener,
-}
-
-/// How a replica is told to stop, in two steps: the clients of all replicas of a process are finished before the first
-/// loop ends, since their writes need the other replicas' acknowledgements.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    /// True: take no new requests, finish those under way.
-    pub clients: watch::Receiver<bool>,
-    /// True: end.
-    pub all: watch::Receiver<bool>,
-    /// Dropped once this replica's clients are finished.
-    pub clients_open: mpsc::Sender<()>,
 }
 
 /// Replicas whose listeners are bound, and that wait to be run. Dropped, they end.
@@ -185,24 +164,11 @@ impl Replica {
         match go.await {
             Ok(()) => {
                 let replica = config.address(me).to_string();
-                run_replica(config, me, listeners, stop)
-                    .await
-                    .map_err(|source| ClusterError::Failed { replica, source })
+                start::run(config, me, listeners, stop).await.map_err(|source| ClusterError::Failed { replica, source })
             }
             Err(_) => Ok(()),
         }
     }
-}
-
-/// One replica, from its first dial to its clean end.
-async fn run_replica(config: Arc<Config>, me: ReplicaId, listeners: Listeners, mut stop: Stop) -> io::Result<()> {
-    tracing::debug!(replica = %config.address(me), "listening");
-    // An error says that the cluster is gone, which is a stop too.
-    let _ = stop.clients.wait_for(|stop| *stop).await;
-    drop(stop.clients_open);
-    let _ = stop.all.wait_for(|stop| *stop).await;
-    drop(listeners);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::{Address, Mode};
+use crate::net::TcpListener;
 use crate::net::TcpStream;
 
 /// How long anything here may take; far more than it does.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command as Clap, FromArgMatches, Parser, Subcommand, value_parser};
+use primacy::config::KEYS;
 use primacy::config::error::{Origin, flag, variable};
-use primacy::config::load::{KEYS, Override};
+use primacy::config::load::Override;
 
 /// What help says at its end.
 const AFTER_HELP: &str = "Each option is a key of config.json. An option counts over its variable, that over the file.

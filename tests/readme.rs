@@ -110,7 +110,8 @@ fn without_times(line: &str) -> String {
 fn the_log_shows_what_is_shown() {
     let mut cluster = Cluster::start("remote-write", 4, r#","durability":"memory""#);
     let host = cluster.host.clone();
-    let shown: Vec<_> = blocks("```text log").iter().map(|line| without_times(&line.replace("127.0.0.1", &host))).collect();
+    let shown: Vec<_> =
+        blocks("```text log").iter().map(|line| without_times(&line.replace("127.0.0.1", &host))).collect();
     let patch = turns(&host).into_iter().find(|turn| turn.command.contains("PATCH")).expect("the session has a PATCH");
     cluster.http(0, "POST", "/note", r#"{"title":"Hello World","body":"this is new note"}"#);
     run(&patch.command);

@@ -31,11 +31,16 @@ fn blocks(fence: &str) -> Vec<&'static str> {
     lines
 }
 
+/// A line of the page as this cluster has it: the page's fourth port lies where systems take ports for dialing.
+fn here(line: &str, cluster: &Cluster) -> String {
+    line.replace("127.0.0.1:40000", &cluster.replicas[3]).replace("127.0.0.1", &cluster.host)
+}
+
 /// The turns of all sessions: a command is a line behind `$ `.
-fn turns(host: &str) -> Vec<Turn> {
+fn turns(cluster: &Cluster) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
     for line in blocks("```console session") {
-        let line = line.replace("127.0.0.1", host);
+        let line = here(line, cluster);
         match (line.strip_prefix("$ "), turns.last_mut()) {
             (Some(command), _) => turns.push(Turn { command: command.to_owned(), shown: Vec::new() }),
             (None, Some(turn)) => turn.shown.push(line),
@@ -81,7 +86,7 @@ fn run(command: &str) -> Vec<String> {
 fn the_sessions_print_what_is_shown_in_both_modes() {
     for mode in ["remote-write", "local-write"] {
         let cluster = Cluster::start(mode, 4, r#","durability":"memory""#);
-        for Turn { command, shown } in turns(&cluster.host) {
+        for Turn { command, shown } in turns(&cluster) {
             let shown: Vec<_> = shown.iter().map(|line| masked(line)).collect();
             // Only the shown mode's phases and versions are comparable in full.
             let (shown, printed) = match mode {
@@ -109,10 +114,9 @@ fn without_times(line: &str) -> String {
 #[test]
 fn the_log_shows_what_is_shown() {
     let mut cluster = Cluster::start("remote-write", 4, r#","durability":"memory""#);
-    let host = cluster.host.clone();
-    let shown: Vec<_> =
-        blocks("```text log").iter().map(|line| without_times(&line.replace("127.0.0.1", &host))).collect();
-    let patch = turns(&host).into_iter().find(|turn| turn.command.contains("PATCH")).expect("the session has a PATCH");
+    let shown: Vec<_> = blocks("```text log").iter().map(|line| without_times(&here(line, &cluster))).collect();
+    let patch =
+        turns(&cluster).into_iter().find(|turn| turn.command.contains("PATCH")).expect("the session has a PATCH");
     cluster.http(0, "POST", "/note", r#"{"title":"Hello World","body":"this is new note"}"#);
     run(&patch.command);
     let last = shown.last().expect("the log is shown").clone();
@@ -132,7 +136,7 @@ fn the_log_shows_what_is_shown() {
 fn every_key_of_the_configuration_is_in_the_table() {
     let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
     let keys: BTreeSet<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
-    for key in primacy::config::KEYS {
+    for key in primacy::config::load::KEYS {
         assert!(keys.contains(key), "the README's table has no key `{key}`");
     }
 }

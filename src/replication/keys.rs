@@ -87,6 +87,11 @@ impl Keys {
         names.filter_map(|(_, item, key)| self.by_key.get(&(key.clone(), *item)))
     }
 
+    /// All entries, by key.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &KeyEntry> {
+        self.by_key.values()
+    }
+
     /// The entries whose request wrote this note.
     pub(super) fn of_note(&self, note: NoteId) -> impl Iterator<Item = &KeyEntry> {
         self.by_note.get(&note).into_iter().flatten().filter_map(|name| self.by_key.get(name))

@@ -197,6 +197,17 @@ impl Replica {
         &self.items
     }
 
+    /// Its table of idempotency keys, by key.
+    pub fn key_entries(&self) -> impl Iterator<Item = &KeyEntry> {
+        self.keys.entries()
+    }
+
+    /// Whether it would take a write of this item now, as the item's primary (invariant 2).
+    pub fn takes_writes(&self, id: NoteId) -> bool {
+        let here = self.standing == Standing::Ready && self.primary_of(id) == Some(self.me());
+        here && (self.identity.mode == Mode::RemoteWrite || !self.moves.is_moving(id))
+    }
+
     /// Of how many items (notes and the id sequence) it is the primary.
     pub fn items_owned(&self) -> u64 {
         let Some(view) = &self.view else { return 0 };

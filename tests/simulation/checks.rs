@@ -76,7 +76,23 @@ impl Witness {
             Action::Persist(persist) => &persist.records,
             _ => &[],
         };
-        records.iter().try_for_each(|record| self.no_two_records_of_one_version(record))
+        records.iter().try_for_each(|record| self.no_two_records_of_one_version(record))?;
+        match action {
+            Action::Persist(persist) => persist.forget.iter().try_for_each(|id| self.forget(*id)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A replica forgets a note: its deletion is committed (W6).
+    fn forget(&mut self, id: NoteId) -> Checked {
+        if self.deleted.contains_key(&id) {
+            return Ok(());
+        }
+        let deletions = self.records.values().filter(|record| record.id == id && record.value == Value::Deleted);
+        match deletions.map(|record| record.version).min() {
+            Some(version) => self.commit(id, version),
+            None => broken("W6: only a committed deletion is forgotten", format!("note {id} was never deleted")),
+        }
     }
 
     /// Invariant 3: no two different records of an item have the same version.
@@ -109,7 +125,9 @@ impl Witness {
     pub(crate) fn commit(&mut self, id: NoteId, version: Version) -> Checked {
         let newest = self.committed.entry(id).or_insert(version);
         *newest = version.max(*newest);
-        match self.records.get(&(id, version)).map(|record| &record.value) {
+        let value = self.records.get(&(id, version)).map(|record| &record.value);
+        let is_deletion = value == Some(&Value::Deleted);
+        match value {
             Some(Value::Deleted) => drop(self.deleted.entry(id).or_insert(version)),
             Some(Value::Note(note)) if version.counter == 1 => {
                 let (title, body) = content_of(note);
@@ -121,7 +139,7 @@ impl Witness {
             _ => {}
         }
         match self.deleted.get(&id) {
-            Some(deleted) if version > *deleted => broken(
+            Some(deleted) if version > *deleted && !is_deletion => broken(
                 "invariant 7: a note's id never comes back after DELETE",
                 format!("note {id} was deleted in version {deleted}, and version {version} is committed"),
             ),

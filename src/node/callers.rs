@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tokio::sync::mpsc;
 
 use crate::protocol::port::{Batch, Call, Said, Tag};
-use crate::protocol::ids::Moment;
+use crate::clock::Moment;
 use crate::replication::event::Token;
 
 /// Most calls in one batch; connections bound theirs far below.

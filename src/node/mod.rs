@@ -3,21 +3,21 @@
 //! there is no lock around it; and the loop never waits for a client, a peer or the disk.
 
 mod callers;
+pub mod start;
 mod steps;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::config::{Config, Mode};
 use crate::link::{LinkEvent, Links};
 use crate::membership::fixed::FixedView;
 use crate::observe::classic;
 use crate::protocol::codec;
-use crate::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{LinkKind, Message};
 use crate::protocol::port::{Batch, Call, Pong, Said};
 use crate::protocol::status::{Status, ViewStatus};
@@ -190,6 +190,12 @@ impl Node {
                     self.apply_view(view);
                 }
             }
+            LinkEvent::Overflow { peer, kind } => {
+                let peer = &self.names[peer.index()];
+                tracing::error!(peer, kind = kind.word(), "takes nothing any more; its link was emptied");
+            }
+            // The links themselves log these.
+            LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Refused { .. } => {}
         }
     }
 
@@ -246,7 +252,8 @@ impl Node {
     fn carry_out(&mut self, now: Moment) {
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::Send { to, message } => self.send(to, &message, now),
+                Action::Send { epoch, .. } if epoch < *self.epoch.borrow() => {}
+                Action::Send { to, epoch, message } => self.send(to, epoch, &message, now),
                 Action::Answer { token, answer } => self.answer(token, Said::Answer(answer)),
                 Action::Persist(_) => {}
                 Action::Distrust { peer, why } => {
@@ -261,8 +268,7 @@ impl Node {
         self.callers.answer(token, said);
     }
 
-    fn send(&mut self, to: ReplicaSet, message: &Message, now: Moment) {
-        let epoch = *self.epoch.borrow();
+    fn send(&mut self, to: ReplicaSet, epoch: Epoch, message: &Message, now: Moment) {
         let frame = codec::encode(epoch, message);
         for peer in to.iter() {
             let sent = self.links.send(peer, LinkKind::Data, frame.clone());

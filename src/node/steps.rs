@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::config::Config;
 use crate::note::NoteId;
 use crate::observe::classic::{self, Step};
-use crate::protocol::ids::{Moment, ReplicaId};
+use crate::clock::Moment;
+use crate::protocol::ids::ReplicaId;
 use crate::protocol::message::Message;
 
 /// Steps that this replica began and that have not ended.

@@ -10,10 +10,13 @@ use crate::protocol::request::Answer;
 /// Something that the shell shall do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Send a message, in the present epoch, to each of these replicas; it is encoded once for all.
+    /// Send a message to each of these replicas; it is encoded once for all.
     Send {
         /// To whom.
         to: ReplicaSet,
+        /// The epoch that it belongs to. Where a later event of the same turn has brought a new view, the message is sent
+        /// no more: a new view empties the links (L3).
+        epoch: Epoch,
         /// What.
         message: Message,
     },

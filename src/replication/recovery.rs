@@ -24,6 +24,9 @@ pub(super) struct Recovery {
     reports: BTreeMap<ReplicaId, Report>,
     /// Records that were chosen and have been asked for.
     missing: BTreeSet<(NoteId, Version)>,
+    /// Those that have come, apart as well: kept without the requests that made them, they would be made again after the
+    /// next view.
+    fetched: Vec<Record>,
     /// Whether the updates of recovery have been sent.
     spread: bool,
     /// The last of them.
@@ -116,10 +119,11 @@ impl Replica {
     /// At the view's primary: a member reports. When all have, the largest version of each item is chosen (V8).
     pub(super) fn on_recover(&mut self, from: ReplicaId, recover: Recover) {
         let is_primary = self.view.as_ref().is_some_and(|view| view.primary == self.me());
-        let report = self.recovery.reports.entry(from).or_default();
-        if !is_primary || !self.in_sync.contains(from) || report.complete {
+        let complete = self.recovery.reports.get(&from).is_some_and(|report| report.complete);
+        if !is_primary || !self.in_sync.contains(from) || complete || self.recovery.spread {
             return self.distrust(from, "sent `recover` to who does not wait for it");
         }
+        let report = self.recovery.reports.entry(from).or_default();
         report.pending.extend(recover.pending);
         report.requests.extend(recover.requests);
         report.keys.extend(recover.keys);
@@ -172,7 +176,7 @@ impl Replica {
                     format!("sent version {} of item {}, which was not asked for", record.version, record.id),
                 );
             }
-            self.items.keep_pending(record);
+            self.recovery.fetched.push(record);
         }
         self.spread_when_held();
     }
@@ -185,6 +189,8 @@ impl Replica {
         let reports = std::mem::take(&mut self.recovery.reports);
         let chosen = chosen(&reports);
         self.recovery.spread = true;
+        let fetched = std::mem::take(&mut self.recovery.fetched);
+        fetched.into_iter().for_each(|record| self.items.keep_pending(record));
         for report in reports.values() {
             self.keep(&[], &report.requests, &report.keys);
         }
@@ -218,22 +224,21 @@ impl Replica {
             let requests = requests.iter().copied().collect();
             self.send(member, Update { n, records, requests, keys: keys.clone(), chosen: chosen.clone() });
         }
-        let records = chosen.iter().filter_map(|(id, version)| self.items.store_now(*id, *version)).collect();
+        let records = self.unstored(&chosen);
         let persist = Persist { records, keys, ..Persist::default() };
         self.persist(persist, Stored::Own(n));
     }
 
+    /// A record that an update of recovery names, and that is neither here nor in it.
+    pub(super) fn missing_choice(&self, update: &Update) -> Option<(NoteId, Version)> {
+        let sent: BTreeSet<_> = update.records.iter().map(|record| (record.id, record.version)).collect();
+        update.chosen.iter().find(|item| !sent.contains(item) && !self.items.holds(item.0, item.1)).copied()
+    }
+
     /// Of the records that an update of recovery names, those that were kept in memory only: a member puts them into its
-    /// store, too (what broke without: 14). Fails with the first that is not here at all.
-    pub(super) fn chosen_records(&mut self, chosen: &[(NoteId, Version)]) -> Result<Vec<Record>, (NoteId, Version)> {
-        let mut unstored = Vec::new();
-        for (id, version) in chosen {
-            if !self.items.holds(*id, *version) {
-                return Err((*id, *version));
-            }
-            unstored.extend(self.items.store_now(*id, *version));
-        }
-        Ok(unstored)
+    /// store, too (what broke without: 14).
+    pub(super) fn unstored(&mut self, chosen: &[(NoteId, Version)]) -> Vec<Record> {
+        chosen.iter().filter_map(|(id, version)| self.items.store_now(*id, *version)).collect()
     }
 
     /// Whether updates up to `n` may be committed: those of recovery only all together.

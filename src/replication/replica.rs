@@ -12,9 +12,10 @@ use super::record::{Items, first_sequence};
 use super::recovery::Recovery;
 use super::update::{Incoming, Outgoing};
 use super::wait::Waits;
+use crate::clock::Moment;
 use crate::config::Mode;
 use crate::note::NoteId;
-use crate::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, Message, Stale};
 use crate::protocol::record::{KeyEntry, Record};
 use crate::protocol::view::View;
@@ -264,7 +265,8 @@ impl Replica {
     pub(super) fn send_all(&mut self, to: ReplicaSet, message: impl Into<Message>) {
         debug_assert!(!to.contains(self.me()), "a replica sends nothing to itself");
         if !to.is_empty() {
-            self.actions.push(Action::Send { to, message: message.into() });
+            let epoch = self.epoch();
+            self.actions.push(Action::Send { to, epoch, message: message.into() });
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use primacy::protocol::ids::{Epoch, Incarnation, Moment};
+use primacy::clock::Moment;
+use primacy::protocol::ids::{Epoch, Incarnation};
 use primacy::replication::action::Action;
 use primacy::replication::event::{Event, Now};
 use primacy::replication::replica::Replica;
@@ -48,8 +49,8 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     /// What waits for the next turn.
     pub(crate) inbox: VecDeque<Event>,
-    /// What the turn under way wants done, each with the epoch in which it was wanted.
-    pub(crate) wanted: VecDeque<(Epoch, Action)>,
+    /// What the turn under way wants done.
+    pub(crate) wanted: VecDeque<Action>,
     /// A turn is planned or under way.
     pub(crate) in_turn: bool,
     pub(crate) paused_until: u64,

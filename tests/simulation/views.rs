@@ -1,6 +1,7 @@
 //! An oracle in place of controller and consensus: an atomic log of views that follows V1, V2, R5 and J1, and leases.
 
-use primacy::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, StoreId};
+use primacy::clock::Moment;
+use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use primacy::protocol::view::{Member, View};
 
 use super::plan::{DRIFT_MARGIN, FAILURE_TIMEOUT, LEASE};

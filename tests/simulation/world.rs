@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
 use primacy::note::NoteId;
-use primacy::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, StoreId};
+use primacy::clock::Moment;
+use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use primacy::protocol::message::{Envelope, Message};
 use primacy::protocol::request::Answer;
 use primacy::protocol::view::Member;
@@ -381,7 +382,7 @@ impl World {
         replica.step(it.clock.now(self.now), event, &mut self.scratch);
         let before = it.epoch;
         let epoch = replica.view().map_or(Epoch(0), |view| view.epoch);
-        it.wanted.extend(self.scratch.drain(..).map(|action| (epoch, action)));
+        it.wanted.extend(self.scratch.drain(..));
         if epoch != before {
             it.epoch = epoch;
             checks::one_view_per_epoch(&self.nodes[node], before, &self.council.log)?;
@@ -403,8 +404,7 @@ impl World {
         it.in_turn = false;
         let Some(replica) = &mut it.replica else { return Ok(()) };
         replica.end_turn(it.clock.now(self.now), &mut self.scratch);
-        let epoch = it.epoch;
-        it.wanted.extend(self.scratch.drain(..).map(|action| (epoch, action)));
+        it.wanted.extend(self.scratch.drain(..));
         self.carry_out(node)?;
         let it = &self.nodes[node];
         let Some(replica) = &it.replica else { return Ok(()) };
@@ -432,8 +432,8 @@ impl World {
             _ => None,
         };
         for _ in 0..count.unwrap_or(wanted) {
-            if let Some((epoch, action)) = self.nodes[node].wanted.pop_front() {
-                self.carry_out_one(node, epoch, action)?;
+            if let Some(action) = self.nodes[node].wanted.pop_front() {
+                self.carry_out_one(node, action)?;
             }
         }
         if count.is_some() {
@@ -444,11 +444,11 @@ impl World {
         Ok(())
     }
 
-    fn carry_out_one(&mut self, node: usize, epoch: Epoch, action: Action) -> Checked {
+    fn carry_out_one(&mut self, node: usize, action: Action) -> Checked {
         self.witness.see(&action)?;
         checks::nobody_is_distrusted(&action)?;
         match action {
-            Action::Send { to, message } => {
+            Action::Send { to, epoch, message } => {
                 self.check_writers(&message, epoch)?;
                 for peer in to.iter() {
                     self.send(node, peer.index(), Envelope { epoch, message: message.clone() });

@@ -4,6 +4,7 @@ use super::plan::{FAILURE_TIMEOUT, MS, pick};
 use super::report::Fault;
 use super::world::{Happening, Stage, World};
 use primacy::protocol::ids::ReplicaId;
+use primacy::protocol::view::Member;
 
 /// The end of a fault.
 #[derive(Clone, Debug)]
@@ -87,11 +88,14 @@ impl World {
         true
     }
 
-    /// A replica dies and loses its disk; but only while the store of another in-sync replica is whole.
+    /// A replica dies and loses its disk; but only while another in-sync replica lives.
     fn wipe(&mut self, node: usize) -> bool {
-        let view = self.council.newest();
-        let intact = view.in_sync.iter().filter(|member| member.replica != ReplicaId(node as u8));
-        let another = intact.clone().any(|member| self.nodes[member.replica.index()].disk.id == member.store);
+        let others = self.council.newest().in_sync.iter().filter(|member| member.replica.index() != node);
+        let lives = |member: &Member| {
+            let it = &self.nodes[member.replica.index()];
+            it.is_up() && it.incarnation == member.incarnation && it.disk.id == member.store
+        };
+        let another = others.copied().any(|member| lives(&member));
         if another {
             self.crash_one(node);
             self.nodes[node].disk.wipe(&mut self.rng);

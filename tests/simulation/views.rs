@@ -26,6 +26,8 @@ pub(crate) struct Sight {
     pub(crate) now: u64,
     /// How many processes are up: without a majority nothing is decided.
     pub(crate) up: usize,
+    /// The incarnations of those.
+    pub(crate) alive: Vec<Incarnation>,
     /// Pairs of replicas that have not heard from each other for the failure timeout.
     pub(crate) cut_pairs: Vec<(ReplicaId, ReplicaId)>,
     /// Pairs of replicas whose links are not all live.
@@ -190,9 +192,10 @@ impl Council {
         if next.in_sync.is_empty() {
             // Nobody could go on (V2): the suspicion is dropped.
             self.known.iter_mut().for_each(|known| known.leaving = None);
-            return false;
         }
-        if left_out == 0 {
+        // Where all who would stay are dead, too, the stores of those who have started again are all that is left (J1).
+        let somebody_lives = next.in_sync.iter().any(|member| sight.alive.contains(&member.incarnation));
+        if left_out == 0 || !somebody_lives {
             return false;
         }
         self.removals += left_out as u64;

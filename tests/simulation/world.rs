@@ -569,7 +569,8 @@ impl World {
                 }
             }
         }
-        let sight = Sight { now: self.now, up: self.up(), cut_pairs, apart };
+        let alive = self.nodes.iter().filter(|node| node.is_up()).map(|node| node.incarnation).collect();
+        let sight = Sight { now: self.now, up: self.up(), alive, cut_pairs, apart };
         match self.council.decide(&sight) {
             true => self.new_view(),
             false => Ok(()),

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fastrand::Rng;
 use primacy::note::NoteId;
 use primacy::clock::Moment;
+use primacy::config::Mode;
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use primacy::protocol::message::{Envelope, Message};
 use primacy::protocol::request::Answer;
@@ -671,7 +672,8 @@ impl World {
         }
         let reply = reply_of(answer.outcome);
         self.note_answer(node, place, &reply);
-        checks::outsiders_are_silent(self.member(node), &reply, self.council.newest())?;
+        let forwarded = self.plan.mode == Mode::RemoteWrite && self.history.attempts[place].ask.is_write();
+        checks::outsiders_are_silent(self.member(node), &reply, forwarded, self.council.newest())?;
         if let Reply::Done(done) = &reply {
             self.witness.done_is_committed(*done, self.council.newest(), &self.nodes)?;
         }
@@ -732,6 +734,8 @@ impl World {
                 self.heal();
             }
             Stage::Healing if idle => self.stage = Stage::Settling,
+            // Who was to be left out as the faults ended is, first.
+            Stage::Settling if self.now < self.healed_at + 2 * FAILURE_TIMEOUT => {}
             Stage::Settling => match checks::converged(self.council.newest(), &self.nodes) {
                 Ok(()) => {
                     self.stage = Stage::Reading;

@@ -89,7 +89,7 @@ impl Witness {
             return Ok(());
         }
         let deletions = self.records.values().filter(|record| record.id == id && record.value == Value::Deleted);
-        match deletions.map(|record| record.version).min() {
+        match deletions.map(|record| record.version).max() {
             Some(version) => self.commit(id, version),
             None => broken("W6: only a committed deletion is forgotten", format!("note {id} was never deleted")),
         }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, Moment};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::link::{LinkEvent, Links};
 use crate::membership::fixed::FixedView;
 use crate::observe::classic;
@@ -255,7 +255,11 @@ impl Node {
                 Action::Send { epoch, .. } if epoch < *self.epoch.borrow() => {}
                 Action::Send { to, epoch, message } => self.send(to, epoch, &message, now),
                 Action::Answer { token, answer } => self.answer(token, Said::Answer(answer)),
+                // `store_in_memory` has taken these.
                 Action::Persist(_) => {}
+                Action::BeginCopy | Action::SwitchStore | Action::ReportSynced { .. } => {
+                    unreachable!("the one view of a fixed membership lists nobody as joining")
+                }
                 Action::Distrust { peer, why } => {
                     tracing::error!(peer = self.names[peer.index()], "broke the protocol, its connections are closed: {why}");
                     self.links.reset(peer);
@@ -317,6 +321,7 @@ impl Node {
         let is_primary = self.replica.view().is_some_and(|view| view.primary == self.me);
         match self.replica.standing() {
             Standing::Starting => "starting",
+            Standing::Joining => "joining",
             Standing::Out => "out",
             Standing::Recovering | Standing::Ready if is_primary => "primary",
             Standing::Recovering | Standing::Ready => "backup",

@@ -10,6 +10,7 @@ use crate::note::NoteId;
 use crate::protocol::ids::{ReplicaId, ReplicaSet, RequestId, Version};
 use crate::protocol::message::{Fetch, Fetched, Ready, Recover, Update};
 use crate::protocol::record::{KeyEntry, Record, Value};
+use crate::protocol::request::Key;
 use crate::protocol::view::View;
 
 /// Most items in one frame of recovery.
@@ -39,7 +40,7 @@ pub(super) struct Recovery {
 struct Report {
     pending: BTreeSet<(NoteId, Version)>,
     requests: Vec<(NoteId, Version, RequestId)>,
-    keys: Vec<KeyEntry>,
+    keys: BTreeMap<(Key, NoteId), KeyEntry>,
     complete: bool,
 }
 
@@ -101,19 +102,27 @@ impl Replica {
 
     /// Everything pending here, in as many messages as it takes, at least one.
     fn reports(&self) -> Vec<Recover> {
-        let mut reports = vec![Recover::default()];
+        let (mut pending, mut requests, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for (id, chain) in self.items.chains() {
-            if reports.last().is_some_and(|report| report.pending.len() >= ITEMS_PER_FRAME_MAX) {
-                reports.push(Recover::default());
-            }
-            let Some(report) = reports.last_mut() else { continue };
-            report.pending.extend(chain.versions().map(|version| (id, version)));
-            report.requests.extend(chain.requests().iter().map(|(version, request)| (id, *version, *request)));
-            report.keys.extend(self.keys.of_note(id).cloned());
+            pending.extend(chain.versions().map(|version| (id, version)));
+            requests.extend(chain.requests().iter().map(|(version, request)| (id, *version, *request)));
+            keys.extend(self.pending_keys(id).cloned());
         }
-        let last = reports.len() - 1;
-        reports[..last].iter_mut().for_each(|report| report.more = true);
-        reports
+        let longest = pending.len().max(requests.len()).max(keys.len());
+        let frames = longest.div_ceil(ITEMS_PER_FRAME_MAX).max(1);
+        let report = |frame: usize| Recover {
+            pending: piece(&pending, frame),
+            requests: piece(&requests, frame),
+            keys: piece(&keys, frame),
+            more: frame + 1 < frames,
+        };
+        (0..frames).map(report).collect()
+    }
+
+    /// The key entries of a note that are pending (K1): those whose record is newer than what is known to be committed.
+    fn pending_keys(&self, id: NoteId) -> impl Iterator<Item = &KeyEntry> {
+        let committed = self.items.committed(id).map(|record| record.version);
+        self.keys.of_note(id).filter(move |entry| committed.is_none_or(|committed| entry.done.version > committed))
     }
 
     /// At the view's primary: a member reports. When all have, the largest version of each item is chosen (V8).
@@ -126,7 +135,7 @@ impl Replica {
         let report = self.recovery.reports.entry(from).or_default();
         report.pending.extend(recover.pending);
         report.requests.extend(recover.requests);
-        report.keys.extend(recover.keys);
+        report.keys.extend(recover.keys.into_iter().map(|entry| ((entry.key.clone(), entry.item), entry)));
         report.complete = !recover.more;
         let complete = |replica| self.recovery.reports.get(&replica).is_some_and(|report| report.complete);
         if self.in_sync.iter().all(complete) {
@@ -189,10 +198,12 @@ impl Replica {
         let reports = std::mem::take(&mut self.recovery.reports);
         let chosen = chosen(&reports);
         self.recovery.spread = true;
-        let fetched = std::mem::take(&mut self.recovery.fetched);
-        fetched.into_iter().for_each(|record| self.items.keep_pending(record));
+        for record in std::mem::take(&mut self.recovery.fetched) {
+            self.items.keep_pending(record);
+        }
         for report in reports.values() {
-            self.keep(&[], &report.requests, &report.keys);
+            let keys: Vec<_> = report.keys.values().cloned().collect();
+            self.keep(&[], &report.requests, &keys);
         }
         for part in self.parts(&chosen) {
             self.spread(&part, &reports);
@@ -208,21 +219,25 @@ impl Replica {
         split(chosen.iter().filter_map(|(id, version)| self.items.get(*id, *version).cloned()).collect())
     }
 
-    /// One update of recovery: to each member the records that it did not report, to all the requests and keys.
+    /// One update of recovery: to each member the records and keys that it did not report, to all the requests.
     fn spread(&mut self, part: &[Record], reports: &BTreeMap<ReplicaId, Report>) {
         let ids: BTreeSet<NoteId> = part.iter().map(|record| record.id).collect();
         let chosen: Vec<_> = part.iter().map(|record| (record.id, record.version)).collect();
         let told = || reports.values().flat_map(|report| &report.requests).filter(|(id, ..)| ids.contains(id));
         let requests: BTreeSet<_> = told().copied().collect();
-        let keys: Vec<KeyEntry> = ids.iter().flat_map(|id| self.keys.of_note(*id)).cloned().collect();
+        let keys: Vec<KeyEntry> = ids.iter().flat_map(|id| self.pending_keys(*id)).cloned().collect();
         let n = self.open_update(chosen.clone(), None);
         for member in self.others.iter() {
-            let reported = |record: &&Record| {
-                reports.get(&member).is_some_and(|report| report.pending.contains(&(record.id, record.version)))
+            let report = reports.get(&member);
+            let reported =
+                |record: &Record| report.is_some_and(|report| report.pending.contains(&(record.id, record.version)));
+            let has_key = |entry: &KeyEntry| {
+                report.is_some_and(|report| report.keys.get(&(entry.key.clone(), entry.item)) == Some(entry))
             };
             let records = part.iter().filter(|record| !reported(record)).cloned().collect();
+            let keys = keys.iter().filter(|entry| !has_key(entry)).cloned().collect();
             let requests = requests.iter().copied().collect();
-            self.send(member, Update { n, records, requests, keys: keys.clone(), chosen: chosen.clone() });
+            self.send(member, Update { n, records, requests, keys, chosen: chosen.clone() });
         }
         let records = self.unstored(&chosen);
         let persist = Persist { records, keys, ..Persist::default() };
@@ -276,6 +291,11 @@ fn chosen(reports: &BTreeMap<ReplicaId, Report>) -> BTreeMap<NoteId, Version> {
         *newest = (*newest).max(*version);
     }
     chosen
+}
+
+/// What one frame of several takes of a list.
+fn piece<T: Clone>(all: &[T], frame: usize) -> Vec<T> {
+    all.chunks(ITEMS_PER_FRAME_MAX).nth(frame).unwrap_or_default().to_vec()
 }
 
 /// Records in parts that fit a frame.

@@ -52,15 +52,29 @@ pub(super) struct Host {
     pub(super) disk: Disk,
 }
 
-/// What survives a crash.
-#[derive(Debug, Default)]
+/// A record store, and what waits for it.
+#[derive(Default)]
 pub(super) struct Disk {
     pub(super) held: bool,
-    pub(super) waiting: VecDeque<Action>,
+    pub(super) waiting: VecDeque<Job>,
+    pub(super) store: Store,
+    /// A joiner's new store beside it (J2).
+    copy: Option<Store>,
+}
+
+/// What survives a crash.
+#[derive(Default)]
+pub(super) struct Store {
+    id: u64,
     pub(super) records: BTreeMap<NoteId, Record>,
     pub(super) keys: Vec<KeyEntry>,
-    /// What a joiner's copy shall replace, and the copy's records, once a copy is begun.
-    replaced: Option<BTreeMap<NoteId, Record>>,
+}
+
+/// What a disk is asked to do; it does all in order.
+pub(super) enum Job {
+    Persist(Persist),
+    BeginCopy,
+    Switch,
 }
 
 struct Frame {
@@ -68,42 +82,38 @@ struct Frame {
     envelope: Envelope,
 }
 
-impl Disk {
-    /// Carries out all that waits, in order; says what to tell the replica.
-    fn sync(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for work in std::mem::take(&mut self.waiting) {
-            match work {
-                Action::BeginCopy => {
-                    let records = std::mem::take(&mut self.records);
-                    self.replaced.get_or_insert(records);
-                    self.keys.clear();
-                }
-                Action::SwitchStore => {
-                    self.replaced = None;
-                    events.push(Event::Switched { store: StoreId(2) });
-                }
-                Action::Persist(persist) => {
-                    // One sync reports all that it made durable.
-                    events.retain(|event| !matches!(event, Event::Durable { .. }));
-                    events.push(Event::Durable { number: persist.number });
-                    self.keep(persist);
-                }
-                _ => {}
-            }
-        }
-        events
-    }
-
+impl Store {
     fn keep(&mut self, persist: Persist) {
         for record in persist.records {
-            let newest = self.records.get(&record.id).is_none_or(|before| before.version < record.version);
-            if newest {
+            let newer = self.records.get(&record.id).is_none_or(|before| before.version < record.version);
+            if newer {
                 self.records.insert(record.id, record);
             }
         }
         persist.forget.iter().for_each(|id| drop(self.records.remove(id)));
         self.keys.extend(persist.keys);
+    }
+}
+
+impl Disk {
+    /// Does all that waits; what the replica is told then.
+    fn sync(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for job in self.waiting.drain(..) {
+            match job {
+                Job::Persist(persist) => {
+                    events.push(Event::Durable { number: persist.number });
+                    self.copy.as_mut().unwrap_or(&mut self.store).keep(persist);
+                }
+                Job::BeginCopy => self.copy = Some(Store::default()),
+                Job::Switch => {
+                    let copy = self.copy.take().expect("a copy is begun before it takes the store's place");
+                    self.store = Store { id: self.store.id + 1, ..copy };
+                    events.push(Event::Switched { store: StoreId(self.store.id) });
+                }
+            }
+        }
+        events
     }
 }
 
@@ -156,8 +166,11 @@ impl Cluster {
             request_timeout_ms: 5000,
             read_wait_ms: 3000,
         };
-        host.replica =
-            Some(Replica::new(identity, host.disk.records.values().cloned(), host.disk.keys.iter().cloned()));
+        host.replica = Some(Replica::new(
+            identity,
+            host.disk.store.records.values().cloned(),
+            host.disk.store.keys.iter().cloned(),
+        ));
         if leases {
             self.turn(at, Event::Lease { until: Moment::NEVER });
         }
@@ -169,17 +182,15 @@ impl Cluster {
         let host = &mut self.hosts[at.index()];
         host.replica = None;
         host.disk.waiting.clear();
-        // A copy that was not whole is nothing.
-        if let Some(replaced) = host.disk.replaced.take() {
-            host.disk.records = replaced;
-        }
         host.disk.held = false;
+        host.disk.copy = None;
         self.checks.on_crash(at);
     }
 
     /// A member as it is now.
     pub(super) fn member(&self, replica: ReplicaId) -> Member {
-        Member { replica, incarnation: self.hosts[replica.index()].incarnation, store: StoreId(1) }
+        let host = &self.hosts[replica.index()];
+        Member { replica, incarnation: host.incarnation, store: StoreId(host.disk.store.id) }
     }
 
     pub(super) fn apply_view(&mut self, at: ReplicaId, view: View) {
@@ -223,9 +234,8 @@ impl Cluster {
     pub(super) fn release_disk(&mut self, at: ReplicaId) {
         let disk = &mut self.hosts[at.index()].disk;
         disk.held = false;
-        for event in disk.sync() {
-            self.turn(at, event);
-        }
+        let events = disk.sync();
+        self.turns(at, events);
     }
 
     pub(super) fn drop_link(&mut self, from: ReplicaId, to: ReplicaId) {
@@ -286,28 +296,36 @@ impl Cluster {
         Now { moment: Moment::default().after_ms(self.now_ms), wall_ms: WALL_MS + self.now_ms }
     }
 
-    /// One turn of a replica's loop: it takes an event, and its disk is as quick as it is let.
     fn turn(&mut self, at: ReplicaId, event: Event) {
-        let before = self.epoch_of(at);
-        self.with(at, |replica, now, actions| replica.step(now, event, actions), before);
+        self.turns(at, vec![event]);
+    }
+
+    /// One turn of a replica's loop: it takes what is there, and its disk is as quick as it is let. More turns follow where
+    /// the disk was given something at the end.
+    fn turns(&mut self, at: ReplicaId, mut events: Vec<Event>) {
         loop {
-            let before = self.epoch_of(at);
-            let disk = &mut self.hosts[at.index()].disk;
-            let done = if disk.held { Vec::new() } else { disk.sync() };
-            for event in done {
-                self.with(at, |replica, now, actions| replica.step(now, event, actions), before);
+            while !events.is_empty() {
+                for event in events {
+                    self.with(at, |replica, now, actions| replica.step(now, event, actions));
+                }
+                events = self.sync_unless_held(at);
             }
-            self.with(at, Replica::end_turn, before);
-            let disk = &self.hosts[at.index()].disk;
-            if disk.held || disk.waiting.is_empty() {
+            self.with(at, Replica::end_turn);
+            events = self.sync_unless_held(at);
+            if events.is_empty() {
                 break;
             }
         }
         self.checks.after_turn(at, &self.hosts[at.index()]);
     }
 
-    fn with(&mut self, at: ReplicaId, act: impl FnOnce(&mut Replica, Now, &mut Vec<Action>), before: Epoch) {
-        let now = self.now();
+    fn sync_unless_held(&mut self, at: ReplicaId) -> Vec<Event> {
+        let disk = &mut self.hosts[at.index()].disk;
+        if disk.held { Vec::new() } else { disk.sync() }
+    }
+
+    fn with(&mut self, at: ReplicaId, act: impl FnOnce(&mut Replica, Now, &mut Vec<Action>)) {
+        let (now, before) = (self.now(), self.epoch_of(at));
         let Some(replica) = &mut self.hosts[at.index()].replica else { return };
         let mut actions = Vec::new();
         act(replica, now, &mut actions);
@@ -324,21 +342,25 @@ impl Cluster {
             self.say(line);
         }
         match action {
+            // The view came later in the same turn, and emptied the links.
             Action::Send { epoch, .. } if epoch < self.epoch_of(at) => {}
             Action::Send { to, epoch, message } => {
                 self.checks.on_send(&message);
-                let envelope = Envelope { epoch, message };
                 let incarnation = self.hosts[at.index()].incarnation;
                 for peer in to.iter().filter(|peer| self.hosts[peer.index()].replica.is_some()) {
-                    let frame = Frame { incarnation, envelope: envelope.clone() };
-                    self.links.entry((at, peer)).or_default().push_back(frame);
+                    let envelope = Envelope { epoch, message: message.clone() };
+                    self.links.entry((at, peer)).or_default().push_back(Frame { incarnation, envelope });
                 }
             }
             Action::Answer { token, answer } => self.checks.on_answer(token, &answer.outcome),
-            work @ (Action::Persist(_) | Action::BeginCopy | Action::SwitchStore) => {
-                self.hosts[at.index()].disk.waiting.push_back(work);
+            Action::Persist(persist) => self.hosts[at.index()].disk.waiting.push_back(Job::Persist(persist)),
+            Action::BeginCopy => self.hosts[at.index()].disk.waiting.push_back(Job::BeginCopy),
+            Action::SwitchStore => self.hosts[at.index()].disk.waiting.push_back(Job::Switch),
+            Action::ReportSynced { store, .. } => {
+                let present = self.hosts[at.index()].disk.store.id;
+                assert_eq!(store, StoreId(present), "the store that is reported as synced is the present one");
             }
-            Action::Distrust { .. } | Action::ReportSynced { .. } => {}
+            Action::Distrust { .. } => {}
         }
     }
 }

@@ -143,14 +143,14 @@ fn settings(all: &str, mode: &str, words: &Words<'_>) -> Settings {
 fn give_view(cluster: &mut Cluster, epoch: u64, words: &Words<'_>) {
     let list = |name| words.named.get(name).map(|letters| replicas(letters));
     let in_sync = list("in_sync").unwrap_or_else(|| cluster.all().collect());
+    let joining = list("joining").unwrap_or_default();
     let view = View {
         epoch: Epoch(epoch),
         primary: replica(words.named["primary"]).unwrap(),
         in_sync: in_sync.iter().map(|replica| cluster.member(*replica)).collect(),
-        joining: list("joining").unwrap_or_default().iter().map(|replica| cluster.member(*replica)).collect(),
+        joining: joining.iter().map(|replica| cluster.member(*replica)).collect(),
     };
-    let members = view.members().map(|member| member.replica).collect();
-    for at in list("to").unwrap_or(members) {
+    for at in list("to").unwrap_or_else(|| [in_sync, joining].concat()) {
         cluster.apply_view(at, view.clone());
     }
 }

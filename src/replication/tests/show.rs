@@ -3,7 +3,7 @@
 use super::cluster::Host;
 use crate::note::{Note, NoteId};
 use crate::protocol::ids::{ReplicaId, RequestId, Version};
-use crate::protocol::message::{Message, Recover, Update};
+use crate::protocol::message::{Copy, Message, Recover, Update};
 use crate::protocol::record::{KeyEntry, Record, Value};
 use crate::protocol::request::{Done, Failure, Operation, Outcome, Write};
 use crate::protocol::view::View;
@@ -37,7 +37,9 @@ pub(super) fn action(at: ReplicaId, action: &Action, disk_held: bool) -> Option<
         Action::Persist(persist) => disk_held.then(|| format!("{at} waits for its disk: {}", self::persist(persist))),
         Action::BeginCopy => Some(format!("{at} begins an empty store beside its own")),
         Action::SwitchStore => Some(format!("{at} puts the copy in the place of its store")),
-        Action::ReportSynced { epoch, .. } => Some(format!("{at} reports itself synced under view {epoch}")),
+        Action::ReportSynced { epoch, store } => {
+            Some(format!("{at} reports itself synced under view {epoch}, with store {}", store.0))
+        }
         Action::Distrust { peer, why } => Some(format!("{at} distrusts {}: {why}", name(*peer))),
     }
 }
@@ -80,19 +82,13 @@ fn message(message: &Message) -> String {
         Message::Recover(members) => recover(members),
         Message::Fetch(fetch) => versions(&fetch.items),
         Message::Fetched(fetched) => fetched.records.iter().map(record).collect::<Vec<_>>().join("; "),
-        Message::Ready(_) => String::new(),
-        Message::Copy(copy) => {
-            let keys = copy.keys.iter().map(|entry| format!("key {}", entry.key.as_str()));
-            let more = copy.more.then(|| "more follows".to_owned());
-            let items = copy.items.iter().map(|item| version(*item));
-            items.chain(keys).chain(more).collect::<Vec<_>>().join(", ")
-        }
+        Message::Ready(_) | Message::Synced(_) | Message::Counted(_) => String::new(),
+        Message::Copy(members) => copy(members),
         Message::Want(want) => want.items.iter().map(|id| item(*id)).collect::<Vec<_>>().join(", "),
         Message::Copied(copied) => {
             let gone = copied.gone.iter().map(|id| format!("{} is gone", item(*id)));
             copied.records.iter().map(record).chain(gone).collect::<Vec<_>>().join("; ")
         }
-        Message::Synced(_) | Message::Counted(_) => String::new(),
         Message::Stale(stale) => view(&stale.view),
     };
     format!("{} {members}", message.word()).trim_end().to_owned()
@@ -111,6 +107,13 @@ fn recover(recover: &Recover) -> String {
     };
     let more = recover.more.then(|| "more follows".to_owned());
     let parts = std::iter::once(pending).chain(tail(&recover.requests, &recover.keys)).chain(more);
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+fn copy(copy: &Copy) -> String {
+    let items = (!copy.items.is_empty()).then(|| versions(&copy.items));
+    let more = copy.more.then(|| "more follows".to_owned());
+    let parts = items.into_iter().chain(tail(&[], &copy.keys)).chain(more);
     parts.collect::<Vec<_>>().join("; ")
 }
 
@@ -220,7 +223,11 @@ fn failure(failure: &Failure) -> String {
 
 fn view(view: &View) -> String {
     let in_sync = names(view.in_sync.iter().map(|member| member.replica));
-    format!("view {} primary={} in_sync={in_sync}", view.epoch, name(view.primary))
+    let joining = match view.joining.is_empty() {
+        true => String::new(),
+        false => format!(" joining={}", names(view.joining.iter().map(|member| member.replica))),
+    };
+    format!("view {} primary={} in_sync={in_sync}{joining}", view.epoch, name(view.primary))
 }
 
 /// All that a replica knows: its view, its committed records, its pending chains.
@@ -245,8 +252,8 @@ fn standing(replica: &Replica) -> String {
 
 /// What a replica's disk holds.
 pub(super) fn disk(at: ReplicaId, host: &Host) -> String {
-    let records = host.disk.records.values().map(record);
-    let keys = host.disk.keys.iter().map(|entry| format!("key {}", entry.key.as_str()));
+    let records = host.disk.store.records.values().map(record);
+    let keys = host.disk.store.keys.iter().map(|entry| format!("key {}", entry.key.as_str()));
     let all: Vec<_> = records.chain(keys).collect();
     let all = if all.is_empty() { "nothing".to_owned() } else { all.join("; ") };
     format!("{}'s disk holds {all}", name(at))

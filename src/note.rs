@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for Note {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing, deserialize_with = "not_null")]
     id: Option<NoteId>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     title: Option<Option<String>>,
@@ -259,3 +259,6 @@ impl Fields {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,8 +130,8 @@ impl Node {
                 timer.as_mut().reset(due);
             }
         }
-        let takes_calls = self.replica.open_writes() < OPEN_WRITES_MAX
-            && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX;
+        let takes_calls =
+            self.replica.open_writes() < OPEN_WRITES_MAX && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX;
         tokio::select! {
             biased;
             _ = inputs.end.wait_for(|end| *end) => return false,
@@ -140,10 +140,15 @@ impl Node {
             () = timer, if deadline.is_some() => {}
         }
         // The first that had something woke the loop; the others may have something, too.
-        while self.events.len() < EVENTS_PER_TURN_MAX && let Ok(event) = inputs.links.try_recv() {
+        while self.events.len() < EVENTS_PER_TURN_MAX
+            && let Ok(event) = inputs.links.try_recv()
+        {
             self.events.push(event);
         }
-        while takes_calls && self.batches.len() < EVENTS_PER_TURN_MAX && let Ok(batch) = inputs.calls.try_recv() {
+        while takes_calls
+            && self.batches.len() < EVENTS_PER_TURN_MAX
+            && let Ok(batch) = inputs.calls.try_recv()
+        {
             self.batches.push(batch);
         }
         self.step_all();
@@ -261,7 +266,10 @@ impl Node {
                     unreachable!("the one view of a fixed membership lists nobody as joining")
                 }
                 Action::Distrust { peer, why } => {
-                    tracing::error!(peer = self.names[peer.index()], "broke the protocol, its connections are closed: {why}");
+                    tracing::error!(
+                        peer = self.names[peer.index()],
+                        "broke the protocol, its connections are closed: {why}"
+                    );
                     self.links.reset(peer);
                 }
             }

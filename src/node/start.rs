@@ -19,12 +19,12 @@ use crate::wire;
 /// Events of the links that wait in front of the loop; past it the links read no further.
 const LINK_EVENTS_MAX: usize = 1024;
 
-/// A replica's two listeners, bound.
+/// The two listeners of one replica, bound in the runtime that will serve them.
 #[derive(Debug)]
 pub struct Listeners {
-    /// On the replica's address: frames.
+    /// On the replica's address: other replicas, and clients that speak frames.
     pub replica: TcpListener,
-    /// On the service port: HTTP.
+    /// On its service port: HTTP.
     pub service: TcpListener,
 }
 

@@ -204,6 +204,12 @@ impl Replica {
         self.keys.after(last)
     }
 
+    /// Whether it would take a write of this item now, as the item's primary (invariant 2).
+    pub fn takes_writes(&self, id: NoteId) -> bool {
+        let here = self.standing == Standing::Ready && self.primary_of(id) == Some(self.me());
+        here && (self.identity.mode == Mode::RemoteWrite || (!self.moves.is_moving(id) && self.newest(id).is_some()))
+    }
+
     /// Of how many items (notes and the id sequence) it is the primary.
     pub fn items_owned(&self) -> u64 {
         let Some(view) = &self.view else { return 0 };

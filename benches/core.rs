@@ -3,10 +3,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use primacy::clock::Moment;
 use primacy::config::Mode;
 use primacy::note::{Note, NoteId};
 use primacy::protocol::codec;
-use primacy::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, StoreId, Version};
+use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId, Version};
 use primacy::protocol::message::{Ack, Envelope, Message, Update};
 use primacy::protocol::record::{Record, Value};
 use primacy::protocol::request::{Operation, Request, Write};

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::note::NoteId;
 use crate::observe::classic::{self, Step};
-use crate::protocol::ids::{Moment, ReplicaId};
+use crate::protocol::ids::ReplicaId;
 use crate::protocol::message::Message;
 
 /// Steps that this replica began and that have not ended.

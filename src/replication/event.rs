@@ -1,6 +1,7 @@
 //! What happens to a replica.
 
-use crate::protocol::ids::{Incarnation, Moment, ReplicaId, StoreId};
+use crate::clock::Moment;
+use crate::protocol::ids::{Incarnation, ReplicaId, StoreId};
 use crate::protocol::message::Envelope;
 use crate::protocol::request::Request;
 use crate::protocol::view::View;

@@ -4,8 +4,9 @@ use super::keys::Lookup;
 use super::replica::Replica;
 use super::update::Made;
 use super::wait::Due;
+use crate::clock::Moment;
 use crate::note::{Note, NoteError, NoteId};
-use crate::protocol::ids::{Moment, ReplicaId, Version};
+use crate::protocol::ids::{ReplicaId, Version};
 use crate::protocol::record::{Record, Value};
 use crate::protocol::request::{Code, Done, Failure, Operation, Write};
 

@@ -63,9 +63,11 @@
 //!   times.
 //! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
-//!   `contents` what was found, `error` what can go wrong.
-//! * `wire`: frames and lines on a replica's address. `listener` accepts, `connection` tells links from clients and serves
-//!   these, `input` finds the requests in what comes, `log` shows them as if by HTTP.
+//!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
+//!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.
+//! * `wire`: frames and lines on a replica's address. `listener` accepts, `connection` finds out who is there, `client`
+//!   owns a client's socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as
+//!   if they had come by HTTP.
 //! * `http`: HTTP/1.1 on its service port. `listener` accepts, `connection` owns the socket and its `deadline`,
 //!   `exchange` is the same without a socket; `reader`, `head` and `body` read requests, `origin` tells foreign ones,
 //!   `routes` understands them, `answers`, `refusal` and `response` write what comes back.

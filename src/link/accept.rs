@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
-use super::delay::Alarm;
 use super::hello::{self, Refusal};
 use super::roster::Incoming;
 use super::tally::Place;
 use super::{HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
+use crate::clock::Alarm;
 use crate::net::TcpStream;
 use crate::protocol::codec::{self, FrameError};
 use crate::protocol::ids::{Incarnation, ReplicaId};

@@ -12,10 +12,10 @@ use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::backoff::Backoff;
 use super::chunks::Chunks;
-use super::delay::Alarm;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
+use crate::clock::Alarm;
 use crate::net::TcpStream;
 use crate::protocol::codec;
 use crate::protocol::message::{Got, Hello, LinkKind, Position};

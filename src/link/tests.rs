@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::config::{Address, Durability, Limits, LogStyle, Mode};
+use crate::config::{Address, Mode};
 use crate::net::{TcpListener, TcpStream};
 use crate::protocol::codec;
 use crate::protocol::ids::ReplicaId;
@@ -22,23 +22,8 @@ const A: ReplicaId = ReplicaId(0);
 const B: ReplicaId = ReplicaId(1);
 
 fn config(addresses: &[SocketAddr]) -> Config {
-    Config {
-        service: 9988,
-        sync: Mode::RemoteWrite,
-        replicas: addresses.iter().map(|at| Address::new(at.ip().to_string(), at.port())).collect(),
-        min_in_sync: 1,
-        failure_timeout_ms: 1000,
-        link_delay_us: 0,
-        links: LinkUse::Persistent,
-        data: "data".into(),
-        durability: Durability::Memory,
-        log: LogStyle::Off,
-        request_timeout_ms: 5000,
-        read_wait_ms: 3000,
-        hosts: Vec::new(),
-        listen: None,
-        limits: Limits::default(),
-    }
+    let replicas = addresses.iter().map(|at| Address::new(at.ip().to_string(), at.port())).collect();
+    Config::new(Mode::RemoteWrite, replicas, 9988)
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod membership;
 pub mod net;
 pub mod note;
 pub mod observe;

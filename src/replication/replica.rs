@@ -316,6 +316,9 @@ impl Replica {
             Message::Fetched(fetched) => self.on_fetched(from, fetched),
             Message::Ready(_) => self.on_ready(from),
             Message::Stale(_) => unreachable!("taken before the epoch was looked at"),
+            Message::Heartbeat(_) | Message::Lease(_) | Message::Raft(_) => {
+                self.distrust(from, format!("sent `{}` on a data link", message.word()));
+            }
         }
     }
 

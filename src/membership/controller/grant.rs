@@ -1,0 +1,109 @@
+//! Leases (R3, R4): who asked by a heartbeat gets one once a majority has confirmed, after that heartbeat arrived, that this
+//! replica still leads.
+
+use std::collections::BTreeMap;
+
+use super::{Action, Controller};
+use crate::protocol::ids::{Incarnation, Moment, ReplicaId};
+
+/// The leases of one leadership.
+#[derive(Debug)]
+pub(super) struct Grants {
+    /// The last heartbeat of each member since the last question went out.
+    asked: BTreeMap<ReplicaId, Ask>,
+    /// Those that wait for the answer under way.
+    waiting: BTreeMap<ReplicaId, Ask>,
+    /// The number of the last question.
+    round: u64,
+    /// Whether it is under way.
+    confirming: bool,
+    /// When it was asked.
+    confirmed_at: Moment,
+    /// By replica: when nobody can read any more by what was granted here, drift included.
+    ends: Vec<Moment>,
+}
+
+/// A heartbeat that asks for a lease.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    incarnation: Incarnation,
+    nonce: u64,
+    arrived: Moment,
+}
+
+impl Grants {
+    pub(super) fn new(replicas: usize) -> Grants {
+        Grants {
+            asked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            round: 0,
+            confirming: false,
+            confirmed_at: Moment(0),
+            ends: vec![Moment(0); replicas],
+        }
+    }
+
+    /// When the last lease granted here to this replica is over for certain.
+    pub(super) fn end_of(&self, replica: ReplicaId) -> Moment {
+        self.ends[replica.index()]
+    }
+}
+
+impl Controller {
+    /// A member of the view sent a heartbeat.
+    pub(super) fn ask_lease(&mut self, from: ReplicaId, incarnation: Incarnation, nonce: u64) {
+        let arrived = self.now;
+        if let Some(lead) = self.lead.as_mut().filter(|lead| lead.active) {
+            lead.grants.asked.insert(from, Ask { incarnation, nonce, arrived });
+        }
+    }
+
+    /// Asks a majority, at most once in a while, for all heartbeats since.
+    pub(super) fn confirm(&mut self) {
+        let Some(lead) = &self.lead else { return };
+        let due = super::later(lead.grants.confirmed_at, self.setup.times.confirm_every);
+        if lead.grants.confirming || lead.grants.asked.is_empty() || !self.reached(due) {
+            return;
+        }
+        let now = self.now;
+        let Some(lead) = &mut self.lead else { return };
+        lead.grants.round += 1;
+        lead.grants.confirming = true;
+        lead.grants.confirmed_at = now;
+        lead.grants.waiting = std::mem::take(&mut lead.grants.asked);
+        let round = lead.grants.round;
+        self.actions.push(Action::Confirm { round });
+    }
+
+    /// The majority has answered: grants what waited for it. Everything committed until the question was asked has been
+    /// applied here by now, so the view is the newest one, and whoever leads next waits a whole lease.
+    pub(super) fn on_confirmed(&mut self, round: u64, leads: bool) {
+        let Some(lead) = self.lead.as_mut().filter(|lead| lead.grants.round == round) else { return };
+        lead.grants.confirming = false;
+        let waiting = std::mem::take(&mut lead.grants.waiting);
+        if !leads {
+            return;
+        }
+        let leaving = self.leaving().decided;
+        for (to, ask) in waiting.into_iter().filter(|(to, _)| !leaving.contains(*to)) {
+            self.grant(to, ask);
+        }
+    }
+
+    /// R4: only to in-sync members of the newest view, and of the one proposed.
+    fn grant(&mut self, to: ReplicaId, ask: Ask) {
+        let Some(lead) = &mut self.lead else { return };
+        let views = [self.view.as_ref(), lead.proposed.as_ref().or(self.view.as_ref())];
+        let in_both = views.into_iter().all(|view| {
+            view.is_some_and(|view| {
+                view.in_sync.iter().any(|member| member.replica == to && member.incarnation == ask.incarnation)
+            })
+        });
+        if !in_both {
+            return;
+        }
+        let end = &mut lead.grants.ends[to.index()];
+        *end = (*end).max(self.setup.times.lease_end(ask.arrived));
+        self.actions.push(Action::Grant { to, incarnation: ask.incarnation, nonce: ask.nonce });
+    }
+}

@@ -1,0 +1,4 @@
+//! Membership.
+
+pub mod controller;
+pub mod times;

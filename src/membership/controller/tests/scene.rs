@@ -181,7 +181,7 @@ impl Scene {
                     self.beat(ReplicaId(index));
                 }
             }
-            if self.now % 100 == 0 || self.controller.next_deadline() <= Moment(self.now * MS) {
+            if self.now.is_multiple_of(100) || self.controller.next_deadline() <= Moment(self.now * MS) {
                 self.event(Event::Tick);
             }
         }

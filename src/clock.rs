@@ -4,7 +4,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use crate::protocol::ids::Moment;
+/// A moment on one replica's own clock, in nanoseconds since an arbitrary start. Moments of two replicas are never
+/// compared.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Later than everything.
+    pub const NEVER: Moment = Moment(u64::MAX);
+
+    /// This moment and `ms` milliseconds more.
+    pub fn after_ms(self, ms: u64) -> Moment {
+        Moment(self.0.saturating_add(ms.saturating_mul(1_000_000)))
+    }
+
+    /// Nanoseconds from `earlier` to this moment, 0 where it lies after.
+    pub fn nanos_since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Reads moments on this process's clock. Copies of one clock share their start.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod http;
 pub mod membership;
 pub mod net;
 pub mod note;

@@ -5,9 +5,11 @@
 //! and [`Note::write_with_id`] puts it in front.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::Error as _;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -83,7 +85,7 @@ pub struct Note(Arc<RawValue>);
 impl Note {
     /// Reads the body of a POST: an object with exactly the strings `title` and `body`.
     pub fn from_post(body: &[u8]) -> Result<Note, NoteError> {
-        let fields: Fields = serde_json::from_slice(body)?;
+        let Object(fields) = serde_json::from_slice::<Object<Fields>>(body)?;
         if fields.id.is_some() {
             return Err(NoteError::UnwantedId);
         }
@@ -98,14 +100,14 @@ impl Note {
 
     /// Reads the body of a PUT to `id`: the whole note as it shall be; members left out will be gone.
     pub fn from_put(id: NoteId, body: &[u8]) -> Result<Note, NoteError> {
-        let fields: Fields = serde_json::from_slice(body)?;
+        let Object(fields) = serde_json::from_slice::<Object<Fields>>(body)?;
         check_id(id, fields.id)?;
         fields.encode()
     }
 
     /// Takes a note that a peer sent or a file holds: checks the shape, and makes it canonical.
     pub fn from_stored(text: &str) -> Result<Note, NoteError> {
-        serde_json::from_str::<Fields>(text)?.encode()
+        serde_json::from_str::<Object<Fields>>(text)?.0.encode()
     }
 
     /// This note's compact JSON, without its id: `{"title":"…","body":"…"}`.
@@ -148,7 +150,7 @@ impl Serialize for Note {
 
 impl<'de> Deserialize<'de> for Note {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Fields::deserialize(deserializer)?.encode().map_err(D::Error::custom)
+        Object::<Fields>::deserialize(deserializer)?.0.encode().map_err(D::Error::custom)
     }
 }
 
@@ -167,9 +169,15 @@ pub struct Patch {
 impl Patch {
     /// Reads the body of a PATCH to `id`.
     pub fn parse(id: NoteId, body: &[u8]) -> Result<Patch, NoteError> {
-        let mut patch: Patch = serde_json::from_slice(body)?;
+        let Object(mut patch) = serde_json::from_slice::<Object<Patch>>(body)?;
         check_id(id, patch.id.take())?;
         Ok(patch)
+    }
+
+    /// About how many bytes of memory its strings take.
+    pub fn bytes(&self) -> usize {
+        let length = |member: &Option<Option<String>>| member.iter().flatten().map(String::len).sum::<usize>();
+        length(&self.title) + length(&self.body)
     }
 
     /// The patch as compact JSON, `title` before `body`.
@@ -204,7 +212,7 @@ fn check_id(expected: NoteId, found: Option<NoteId>) -> Result<(), NoteError> {
 
 /// The members of a note's object as they come in.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(deny_unknown_fields)]
 struct Fields {
     #[serde(default, skip_serializing, deserialize_with = "not_null")]
     id: Option<NoteId>,
@@ -212,6 +220,29 @@ struct Fields {
     title: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "not_null")]
     body: Option<String>,
+}
+
+/// What serde derives for a struct reads arrays too, as the members in order. A note is an object.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData))
+    }
 }
 
 /// A member that may be left out, but not be null.

@@ -1,4 +1,5 @@
-//! Membership.
+//! Who is in the view.
 
 pub mod controller;
+pub mod fixed;
 pub mod times;

@@ -1,6 +1,6 @@
 //! All times of membership, from the one knob (V6).
 
-use crate::protocol::ids::Moment;
+use crate::clock::Moment;
 
 /// The least failure timeout, in ms: heartbeats every 20 ms are as fast as timers of a busy machine keep.
 pub const FAILURE_TIMEOUT_MS_MIN: u64 = 200;

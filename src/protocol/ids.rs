@@ -233,23 +233,3 @@ impl<'de> Deserialize<'de> for RequestId {
         Ok(RequestId { replica, incarnation, number })
     }
 }
-
-/// A moment on one replica's own clock, in nanoseconds since an arbitrary start. Moments of two replicas are never
-/// compared.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-pub struct Moment(pub u64);
-
-impl Moment {
-    /// Later than everything.
-    pub const NEVER: Moment = Moment(u64::MAX);
-
-    /// This moment and `ms` milliseconds more.
-    pub fn after_ms(self, ms: u64) -> Moment {
-        Moment(self.0.saturating_add(ms.saturating_mul(1_000_000)))
-    }
-
-    /// Nanoseconds from `earlier` to this moment, 0 where it lies after.
-    pub fn nanos_since(self, earlier: Moment) -> u64 {
-        self.0.saturating_sub(earlier.0)
-    }
-}

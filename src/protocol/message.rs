@@ -94,6 +94,16 @@ messages! {
     Fetched = "fetched",
     /// V9: the epoch's recovery is over; serve.
     Ready = "ready",
+    /// J2: a chunk of the copy is on offer: these items, in these versions.
+    Copy = "copy",
+    /// J2: the joiner lacks these of the chunk.
+    Want = "want",
+    /// J2: the records that the joiner wanted.
+    Copied = "copied",
+    /// J3: the sender's copy is whole and durable; count it.
+    Synced = "synced",
+    /// J3: the sender counts the receiver from here on.
+    Counted = "counted",
     /// L4: your frame's epoch is over; this is the newest view.
     Stale = "stale",
     /// V6: I am alive, and this is what I see and want. On control links.
@@ -230,6 +240,45 @@ pub struct Fetched {
 /// receiver serves from now on. Sent by the view's primary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ready {}
+
+/// J2: the next chunk of the copy, from the view's primary to a joiner: which committed records it has, by item. The
+/// receiver answers with what it `want`s, unless that is nothing and no more follows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Copy {
+    /// Item and version of each record.
+    pub items: Vec<(NoteId, Version)>,
+    /// Entries of the table of keys; they follow after all items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyEntry>,
+    /// Whether more chunks follow.
+    pub more: bool,
+}
+
+/// J2: the joiner lacks these records of the last chunk. Answered with `copied` for all of them, then the next `copy`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Want {
+    /// Their items.
+    pub items: Vec<NoteId>,
+}
+
+/// J2: committed records, in the version that they have now; several of these where one frame would be too long.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The records.
+    pub records: Vec<Record>,
+    /// Items that were deleted since they were offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<NoteId>,
+}
+
+/// J3: the joiner's copy is whole and durable. The receiver commits nothing without its acknowledgement from now on, and
+/// answers `counted`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Synced {}
+
+/// J3: all updates of the sender after this frame wait for the receiver's acknowledgement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counted {}
 
 /// L4: the answer to a frame of an epoch that is over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,10 +2,10 @@
 
 use tokio::sync::mpsc;
 
-use super::ids::{Epoch, Moment, ReplicaId};
+use super::ids::{Epoch, ReplicaId};
 use super::request::{Answer, Request};
 use super::status::Status;
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 
 /// Batches that wait in front of a replica's loop; a connection that finds it full waits.
 pub const PORT_BATCHES_MAX: usize = 1024;

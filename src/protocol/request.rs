@@ -76,6 +76,15 @@ impl Operation {
             Operation::Put { id, .. } | Operation::Patch { id, .. } | Operation::Delete { id } => *id,
         }
     }
+
+    /// About how many bytes of memory its note takes.
+    pub fn note_bytes(&self) -> usize {
+        match self {
+            Operation::Post { note } | Operation::Put { note, .. } => note.as_str().len(),
+            Operation::Patch { patch, .. } => patch.bytes(),
+            Operation::Delete { .. } => 0,
+        }
+    }
 }
 
 /// Which part of the list is asked for.

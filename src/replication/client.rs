@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::action::Action;
 use super::event::Token;
 use super::replica::{Replica, Standing};
+use crate::clock::Moment;
 use crate::config::Mode;
-use crate::protocol::ids::{Moment, RequestId};
+use crate::protocol::ids::RequestId;
 use crate::protocol::request::{Answer, Code, Done, Failure, Outcome, Phases, Request, Write};
 
 /// The open requests of this replica's clients.
@@ -17,6 +18,8 @@ pub(super) struct Clients {
     last_read: u64,
     /// In order of arrival, which is the order of their deadlines.
     pub(super) writes: BTreeMap<u64, OpenWrite>,
+    /// Bytes of notes in `writes`.
+    write_bytes: usize,
     /// Reads that could not be answered at once, in order of arrival.
     pub(super) reads: BTreeMap<u64, OpenRead>,
 }
@@ -53,6 +56,17 @@ impl Clients {
         self.writes.len()
     }
 
+    pub(super) fn open_write_bytes(&self) -> usize {
+        self.write_bytes
+    }
+
+    /// Takes a write out, to be answered.
+    fn close_write(&mut self, number: u64) -> Option<OpenWrite> {
+        let open = self.writes.remove(&number)?;
+        self.write_bytes -= open.write.operation.note_bytes();
+        Some(open)
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let write = self.writes.first_key_value().map(|(_, open)| open.deadline);
         let read = self.reads.first_key_value().map(|(_, open)| open.deadline);
@@ -64,6 +78,7 @@ impl Clients {
         let least = self.writes.last_key_value().map_or(Moment::default(), |(_, last)| last.deadline);
         let deadline = arrived.after_ms(timeout_ms).max(least);
         self.last_write += 1;
+        self.write_bytes += write.operation.note_bytes();
         let open = OpenWrite { token, arrived, deadline, write, left: false, seen: None, began: None, moved: 0 };
         self.writes.insert(self.last_write, open);
         self.last_write
@@ -162,7 +177,7 @@ impl Replica {
 
     /// Answers a write and closes it. `phases` are those since it left the queue.
     pub(super) fn finish_write(&mut self, number: u64, outcome: Outcome, mut phases: Phases) {
-        let Some(open) = self.clients.writes.remove(&number) else { return };
+        let Some(open) = self.clients.close_write(number) else { return };
         let total = self.now.moment.nanos_since(open.arrived);
         phases.moved = open.moved;
         let spent = phases.forward + phases.moved + phases.replicate + phases.queue;
@@ -194,6 +209,7 @@ impl Replica {
     fn unreadable(&self) -> Failure {
         let why = match self.standing {
             Standing::Starting => "this replica waits for the others, there is no view yet",
+            Standing::Joining => "this replica is copying the notes from the others",
             Standing::Out => "this replica is not in the view",
             Standing::Recovering => "a new view is being recovered",
             Standing::Ready if self.now.moment >= self.lease_until => "this replica holds no lease",

@@ -1,6 +1,7 @@
 //! What happens to a replica.
 
-use crate::protocol::ids::{Incarnation, Moment, ReplicaId};
+use crate::clock::Moment;
+use crate::protocol::ids::{Incarnation, ReplicaId, StoreId};
 use crate::protocol::message::Envelope;
 use crate::protocol::request::Request;
 use crate::protocol::view::View;
@@ -43,6 +44,11 @@ pub enum Event {
     Durable {
         /// [`super::action::Persist::number`].
         number: u64,
+    },
+    /// The store has put the copy in the place of the old records ([`super::action::Action::SwitchStore`]).
+    Switched {
+        /// The store id drawn for it.
+        store: StoreId,
     },
     /// A new view was agreed.
     View(View),

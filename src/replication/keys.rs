@@ -80,6 +80,13 @@ impl Keys {
         }
     }
 
+    /// The entries after this one, by time, item and key.
+    pub(super) fn after(&self, last: Option<&(u64, NoteId, Key)>) -> impl Iterator<Item = &KeyEntry> {
+        let from = last.map_or(Bound::Unbounded, |last| Bound::Excluded(last.clone()));
+        let names = self.by_time.range((from, Bound::Unbounded));
+        names.filter_map(|(_, item, key)| self.by_key.get(&(key.clone(), *item)))
+    }
+
     /// The entries whose request wrote this note.
     pub(super) fn of_note(&self, note: NoteId) -> impl Iterator<Item = &KeyEntry> {
         self.by_note.get(&note).into_iter().flatten().filter_map(|name| self.by_key.get(name))

@@ -4,11 +4,13 @@
 //! In reading order: [`event`] and [`action`] are the interface, [`record`] is what a replica keeps, [`replica`] is the
 //! state and the dispatch. Then the life of a request: [`client`] takes it, [`remote_write`] or [`local_write`] brings a
 //! write to its item's primary, [`write`] makes the record there, [`update`] replicates it, [`wait`] and [`read`] answer
-//! what needs a committed version, [`keys`] remembers idempotency keys. [`recovery`] is what a new view begins with.
+//! what needs a committed version, [`keys`] remembers idempotency keys. [`recovery`] is what a new view begins with, and
+//! [`join`] how a replica comes back.
 
 pub mod action;
 mod client;
 pub mod event;
+mod join;
 mod keys;
 mod local_write;
 mod read;

@@ -3,8 +3,8 @@
 use super::event::Token;
 use super::replica::Replica;
 use super::wait::{Due, Reader};
+use crate::clock::Moment;
 use crate::note::NoteId;
-use crate::protocol::ids::Moment;
 use crate::protocol::record::Value;
 use crate::protocol::request::{Failure, Outcome, Page, Request};
 

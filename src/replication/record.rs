@@ -17,20 +17,31 @@ pub struct Items {
     chains: BTreeMap<NoteId, Chain>,
     /// How many clean records name each replica as the item's primary.
     owned: [u64; REPLICAS_MAX],
+    /// A joiner keeps deletions, too, until it is in sync: an older record of the note may still be on its way with the
+    /// copy (what broke without: 10).
+    keeps_deletions: bool,
 }
 
 /// The pending records of one item, oldest first, and which requests made them. Older ones stay until they are decided,
 /// so that reads end under a stream of writes (W3).
 #[derive(Debug, Default)]
 pub struct Chain {
-    records: Vec<Record>,
+    records: Vec<Pending>,
     requests: Vec<(Version, RequestId)>,
+}
+
+/// A pending record.
+#[derive(Debug)]
+struct Pending {
+    record: Record,
+    /// Whether it was handed to the store. The store keeps order, so it is durable before all that comes later.
+    stored: bool,
 }
 
 impl Chain {
     /// The versions that are pending, oldest first.
     pub fn versions(&self) -> impl Iterator<Item = Version> {
-        self.records.iter().map(|record| record.version)
+        self.records.iter().map(|pending| pending.record.version)
     }
 
     /// The requests that wrote this item and are not decided, with the versions that they wrote.
@@ -39,7 +50,11 @@ impl Chain {
     }
 
     fn newest(&self) -> Option<&Record> {
-        self.records.last()
+        self.records.last().map(|pending| &pending.record)
+    }
+
+    fn find(&self, version: Version) -> Option<&Record> {
+        self.records.iter().map(|pending| &pending.record).find(|record| record.version == version)
     }
 }
 
@@ -49,9 +64,48 @@ impl Items {
     pub fn from_store(records: impl IntoIterator<Item = Record>) -> Items {
         let mut items = Items::default();
         for record in records {
-            items.keep_pending(record);
+            items.keep_stored(record);
         }
         items
+    }
+
+    /// The items of a replica that begins to join: none, and deletions will be kept.
+    pub fn of_joiner() -> Items {
+        Items { keeps_deletions: true, ..Items::default() }
+    }
+
+    /// The joiner is in sync: committed deletions need be kept no more.
+    pub fn end_joining(&mut self) {
+        if std::mem::take(&mut self.keeps_deletions) {
+            let is_deleted = |record: &Record| record.value == Value::Deleted;
+            for (_, deletion) in self.clean.extract_if(.., |_, record| is_deleted(record)) {
+                self.owned[deletion.primary.index()] -= 1;
+            }
+        }
+    }
+
+    /// Takes over the newest record of each item of `others` that is newer than the one here.
+    pub fn absorb(&mut self, others: Items) {
+        let newest = others.chains.into_values().filter_map(|mut chain| chain.records.pop());
+        let records = others.clean.into_values().chain(newest.map(|pending| pending.record));
+        for record in records {
+            if self.clean.get(&record.id).is_none_or(|here| here.version < record.version) {
+                self.make_clean(record);
+            }
+        }
+    }
+
+    /// Takes a record that is known to be committed: it decides what is older. Says whether it was news: false where
+    /// this record or a later one is here.
+    pub fn take_committed(&mut self, record: Record) -> bool {
+        let (id, version) = (record.id, record.version);
+        if self.newest(id).is_some_and(|newest| newest.version >= version) {
+            self.commit(id, version);
+            return false;
+        }
+        self.keep_stored(record);
+        self.commit(id, version);
+        true
     }
 
     /// The newest record, pending or clean.
@@ -76,7 +130,7 @@ impl Items {
 
     /// The record of this item in this version.
     pub fn get(&self, id: NoteId, version: Version) -> Option<&Record> {
-        let pending = self.chains.get(&id).and_then(|chain| chain.records.iter().find(|it| it.version == version));
+        let pending = self.chains.get(&id).and_then(|chain| chain.find(version));
         pending.or_else(|| self.clean.get(&id).filter(|it| it.version == version))
     }
 
@@ -85,17 +139,37 @@ impl Items {
         self.chains.iter().map(|(id, chain)| (*id, chain))
     }
 
-    /// Keeps a record as pending, in its place in the chain. One that is here already, or is older than the clean one,
-    /// changes nothing.
+    /// Keeps a record as pending, in its place in the chain, in memory only. One that is here already, or is older than
+    /// the clean one, changes nothing.
     pub fn keep_pending(&mut self, record: Record) {
+        self.keep(record, false);
+    }
+
+    /// The same of a record that is being handed to the store.
+    pub fn keep_stored(&mut self, record: Record) {
+        self.keep(record, true);
+    }
+
+    fn keep(&mut self, record: Record, stored: bool) {
         if self.clean.get(&record.id).is_some_and(|clean| clean.version >= record.version) {
             return;
         }
         let records = &mut self.chains.entry(record.id).or_default().records;
-        match records.binary_search_by_key(&record.version, |it| it.version) {
-            Ok(at) => debug_assert_eq!(records[at], record, "equal item and version is equal content (invariant 3)"),
-            Err(at) => records.insert(at, record),
+        match records.binary_search_by_key(&record.version, |it| it.record.version) {
+            Ok(at) => {
+                debug_assert_eq!(records[at].record, record, "equal item and version is equal content (invariant 3)");
+                records[at].stored |= stored;
+            }
+            Err(at) => records.insert(at, Pending { record, stored }),
         }
+    }
+
+    /// The pending record of this version where it was in memory only; it counts as handed to the store from now on.
+    pub fn store_now(&mut self, id: NoteId, version: Version) -> Option<Record> {
+        let records = &mut self.chains.get_mut(&id)?.records;
+        let pending = records.iter_mut().find(|pending| pending.record.version == version && !pending.stored)?;
+        pending.stored = true;
+        Some(pending.record.clone())
     }
 
     /// Notes that a request wrote a version of an item which is pending here.
@@ -112,8 +186,8 @@ impl Items {
     pub fn commit(&mut self, id: NoteId, version: Version) -> bool {
         let Entry::Occupied(mut entry) = self.chains.entry(id) else { return false };
         let chain = entry.get_mut();
-        let decided = chain.records.partition_point(|record| record.version <= version);
-        let newest = chain.records.drain(..decided).next_back();
+        let decided = chain.records.partition_point(|pending| pending.record.version <= version);
+        let newest = chain.records.drain(..decided).next_back().map(|pending| pending.record);
         chain.requests.retain(|(wrote, _)| *wrote > version);
         if chain.records.is_empty() {
             entry.remove();
@@ -126,7 +200,7 @@ impl Items {
 
     fn make_clean(&mut self, record: Record) -> bool {
         let deleted = record.value == Value::Deleted;
-        let before = match deleted {
+        let before = match deleted && !self.keeps_deletions {
             true => self.clean.remove(&record.id),
             false => {
                 self.owned[record.primary.index()] += 1;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Persist;
+use super::join::{Joiners, Joining};
 use super::replica::{Replica, Standing, Stored};
 use super::update::Outgoing;
 use crate::note::NoteId;
@@ -51,15 +52,20 @@ impl Replica {
             member.replica == me && member.incarnation == self.identity.incarnation
         };
         let in_sync = view.in_sync.iter().any(|member| is_me(&member));
+        let joining = view.joining.iter().any(|member| is_me(&member));
         self.in_sync = view.in_sync_set();
         self.others = view.in_sync_set().union(view.joining_set()).without(me);
         self.view = Some(view);
-        match in_sync {
-            true => self.begin_recovery(),
-            false => {
-                self.standing = Standing::Out;
-                self.give_up_writes();
-            }
+        if in_sync {
+            self.items.end_joining();
+            self.joining = Joining::default();
+            return self.begin_recovery();
+        }
+        // A replica that is not in sync may lack records, and never learns what became of its writes (V10).
+        self.give_up_writes();
+        match joining {
+            true => self.begin_joining(),
+            false => self.standing = Standing::Out,
         }
     }
 
@@ -70,6 +76,7 @@ impl Replica {
         self.waits.forget();
         self.moves.forget();
         self.recovery = Recovery::default();
+        self.joiners = Joiners::default();
         self.forget_persists();
         for open in self.clients.writes.values_mut() {
             open.began = None;
@@ -211,15 +218,22 @@ impl Replica {
             let requests = requests.iter().copied().collect();
             self.send(member, Update { n, records, requests, keys: keys.clone(), chosen: chosen.clone() });
         }
-        let persist = Persist { records: part.to_vec(), keys, ..Persist::default() };
+        let records = chosen.iter().filter_map(|(id, version)| self.items.store_now(*id, *version)).collect();
+        let persist = Persist { records, keys, ..Persist::default() };
         self.persist(persist, Stored::Own(n));
     }
 
-    /// The records that an update of recovery names, all of which a member puts into its store, also those that it had
-    /// (what broke without: 14). Fails with the first that is not here.
-    pub(super) fn chosen_records(&self, chosen: &[(NoteId, Version)]) -> Result<Vec<Record>, (NoteId, Version)> {
-        let record = |(id, version): &(NoteId, Version)| self.items.get(*id, *version).cloned().ok_or((*id, *version));
-        chosen.iter().map(record).collect()
+    /// Of the records that an update of recovery names, those that were kept in memory only: a member puts them into its
+    /// store, too (what broke without: 14). Fails with the first that is not here at all.
+    pub(super) fn chosen_records(&mut self, chosen: &[(NoteId, Version)]) -> Result<Vec<Record>, (NoteId, Version)> {
+        let mut unstored = Vec::new();
+        for (id, version) in chosen {
+            if !self.items.holds(*id, *version) {
+                return Err((*id, *version));
+            }
+            unstored.extend(self.items.store_now(*id, *version));
+        }
+        Ok(unstored)
     }
 
     /// Whether updates up to `n` may be committed: those of recovery only all together.
@@ -233,7 +247,7 @@ impl Replica {
     /// V8, V9: everybody in sync holds what was chosen; the view's primary serves, and tells them to.
     pub(super) fn end_recovery(&mut self) {
         if self.standing == Standing::Recovering && self.recovery.spread {
-            let backups: ReplicaSet = self.counted();
+            let backups: ReplicaSet = self.in_sync.without(self.me());
             self.send_all(backups, Ready {});
             self.serve();
         }
@@ -260,7 +274,7 @@ fn chosen(reports: &BTreeMap<ReplicaId, Report>) -> BTreeMap<NoteId, Version> {
 }
 
 /// Records in parts that fit a frame.
-fn split(records: Vec<Record>) -> Vec<Vec<Record>> {
+pub(super) fn split(records: Vec<Record>) -> Vec<Vec<Record>> {
     let (mut parts, mut bytes) = (Vec::<Vec<Record>>::new(), 0);
     for record in records {
         let length = match &record.value {

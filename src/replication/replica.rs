@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use super::action::{Action, Persist};
 use super::client::Clients;
 use super::event::{Event, Now};
+use super::join::{Joiners, Joining};
 use super::keys::Keys;
 use super::local_write::Moves;
 use super::record::{Items, first_sequence};
 use super::recovery::Recovery;
 use super::update::{Incoming, Outgoing};
 use super::wait::Waits;
+use crate::clock::Moment;
 use crate::config::Mode;
 use crate::note::NoteId;
-use crate::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, Message, Stale};
 use crate::protocol::record::{KeyEntry, Record};
 use crate::protocol::view::View;
@@ -44,6 +46,8 @@ pub enum Standing {
     Recovering,
     /// In sync, after `ready`: it serves.
     Ready,
+    /// It copies what the others have; they send it their updates.
+    Joining,
     /// The newest view leaves it out.
     Out,
 }
@@ -70,6 +74,8 @@ pub struct Replica {
     pub(super) waits: Waits,
     pub(super) moves: Moves,
     pub(super) recovery: Recovery,
+    pub(super) joining: Joining,
+    pub(super) joiners: Joiners,
     /// Messages of this epoch that came before `ready`; they wait for it (M5).
     early: Vec<(ReplicaId, Message)>,
     persists: Persists,
@@ -117,6 +123,8 @@ impl Replica {
             waits: Waits::default(),
             moves: Moves::default(),
             recovery: Recovery::default(),
+            joining: Joining::default(),
+            joiners: Joiners::default(),
             early: Vec::new(),
             persists: Persists::default(),
             actions: Vec::new(),
@@ -130,6 +138,7 @@ impl Replica {
             Event::Request { token, request, arrived } => self.on_request(token, request, arrived),
             Event::Message { from, incarnation, envelope } => self.on_frame(from, incarnation, envelope),
             Event::Durable { number } => self.on_durable(number),
+            Event::Switched { store } => self.on_switched(store),
             Event::View(view) => self.on_view(view),
             Event::Lease { until } => self.on_lease(until),
             Event::Tick => self.on_deadlines(),
@@ -144,6 +153,7 @@ impl Replica {
         self.now = now;
         self.commit_acknowledged();
         self.acknowledge();
+        self.report_when_counted();
         self.answer_due();
         actions.append(&mut self.actions);
     }
@@ -156,6 +166,11 @@ impl Replica {
     /// How many writes of clients are open here: the shell takes no more past its bound.
     pub fn open_writes(&self) -> usize {
         self.clients.open_writes()
+    }
+
+    /// How many bytes of notes they hold.
+    pub fn open_write_bytes(&self) -> usize {
+        self.clients.open_write_bytes()
     }
 
     /// The newest view that was applied.
@@ -239,7 +254,8 @@ impl Replica {
     pub(super) fn send_all(&mut self, to: ReplicaSet, message: impl Into<Message>) {
         debug_assert!(!to.contains(self.me()), "a replica sends nothing to itself");
         if !to.is_empty() {
-            self.actions.push(Action::Send { to, message: message.into() });
+            let epoch = self.epoch();
+            self.actions.push(Action::Send { to, epoch, message: message.into() });
         }
     }
 
@@ -315,6 +331,11 @@ impl Replica {
             Message::Fetch(fetch) => self.on_fetch(from, fetch),
             Message::Fetched(fetched) => self.on_fetched(from, fetched),
             Message::Ready(_) => self.on_ready(from),
+            Message::Copy(copy) => self.on_copy(from, copy),
+            Message::Want(want) => self.on_want(from, want),
+            Message::Copied(copied) => self.on_copied(from, copied),
+            Message::Synced(_) => self.on_synced(from),
+            Message::Counted(_) => self.on_counted(from),
             Message::Stale(_) => unreachable!("taken before the epoch was looked at"),
             Message::Heartbeat(_) | Message::Lease(_) | Message::Raft(_) => {
                 self.distrust(from, format!("sent `{}` on a data link", message.word()));
@@ -329,6 +350,17 @@ impl Replica {
             self.on_message(from, message);
         }
         self.resume_clients();
+        self.begin_copies();
+    }
+
+    /// The update that a peer has not acknowledged for longest went out then; none where it has all. Joiners too (V4).
+    pub fn unacknowledged_since(&self, peer: ReplicaId) -> Option<Moment> {
+        self.outgoing.unacknowledged_since(peer)
+    }
+
+    /// The update that this replica's own store has not made durable for longest was made then.
+    pub fn unstored_since(&self) -> Option<Moment> {
+        self.outgoing.unstored_since()
     }
 
     fn on_lease(&mut self, until: Moment) {

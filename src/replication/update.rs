@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use super::action::Persist;
 use super::replica::{Replica, Stored};
 use super::write::Origin;
+use crate::clock::Moment;
 use crate::note::NoteId;
-use crate::protocol::ids::{Moment, REPLICAS_MAX, ReplicaId, ReplicaSet, RequestId, Version};
+use crate::protocol::ids::{REPLICAS_MAX, ReplicaId, ReplicaSet, RequestId, Version};
 use crate::protocol::message::{Ack, Commit, Update};
 use crate::protocol::record::{KeyEntry, Record};
 use crate::protocol::request::{Done, Phases};
@@ -74,6 +75,16 @@ impl Outgoing {
         self.last
     }
 
+    pub(super) fn unacknowledged_since(&self, peer: ReplicaId) -> Option<Moment> {
+        let first = self.acked[peer.index()].max(self.committed) - self.committed;
+        self.open.get(first as usize).map(|open| open.started)
+    }
+
+    pub(super) fn unstored_since(&self) -> Option<Moment> {
+        let first = self.stored.max(self.committed) - self.committed;
+        self.open.get(first as usize).map(|open| open.started)
+    }
+
     pub(super) fn on_stored(&mut self, n: u64, now: Moment) {
         let before = self.stored;
         self.stored = before.max(n);
@@ -91,6 +102,13 @@ impl Outgoing {
     }
 }
 
+impl Incoming {
+    /// The last update that came.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+}
+
 impl Replica {
     /// The id of a write that a peer forwarded: a member of the view, so its incarnation is known.
     pub(super) fn request_id_of(&self, peer: ReplicaId, number: u64) -> RequestId {
@@ -100,7 +118,7 @@ impl Replica {
 
     /// Everybody but this replica whose acknowledgement an update needs.
     pub(super) fn counted(&self) -> ReplicaSet {
-        self.in_sync.without(self.me())
+        self.in_sync.union(self.joiners.counted).without(self.me())
     }
 
     /// W1: keeps new records as pending, and at the same time hands them to the own store and to every backup.
@@ -130,7 +148,7 @@ impl Replica {
 
     /// Keeps records as pending, with who asked for them and their key entries.
     pub(super) fn keep(&mut self, records: &[Record], requests: &[(NoteId, Version, RequestId)], keys: &[KeyEntry]) {
-        records.iter().for_each(|record| self.items.keep_pending(record.clone()));
+        records.iter().for_each(|record| self.items.keep_stored(record.clone()));
         for (id, version, request) in requests {
             self.items.keep_request(*id, *version, *request);
             let own = request.replica == self.me() && request.incarnation == self.identity.incarnation;
@@ -159,8 +177,8 @@ impl Replica {
                     format!("chose version {version} of item {id}, which is not here and was not sent"),
                 );
             }
-            Ok(_) if chosen.is_empty() => records,
-            Ok(chosen) => chosen,
+            // Those that came with this update, and those that were here in memory only.
+            Ok(unstored) => records.into_iter().chain(unstored).collect(),
         };
         items.extend(chosen);
         self.incoming.entry(from).or_default().open.push_back(items);

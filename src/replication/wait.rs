@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use super::event::Token;
 use super::replica::{Replica, Standing};
 use super::write::Origin;
+use crate::clock::Moment;
 use crate::note::NoteId;
-use crate::protocol::ids::{Moment, Version};
+use crate::protocol::ids::Version;
 use crate::protocol::message::Forwarded;
 use crate::protocol::request::{Done, Failure, Outcome, Page, Phases, Request};
 

@@ -4,8 +4,9 @@ use super::keys::Lookup;
 use super::replica::Replica;
 use super::update::Made;
 use super::wait::Due;
+use crate::clock::Moment;
 use crate::note::{Note, NoteError, NoteId};
-use crate::protocol::ids::{Moment, ReplicaId, Version};
+use crate::protocol::ids::{ReplicaId, Version};
 use crate::protocol::record::{Record, Value};
 use crate::protocol::request::{Code, Done, Failure, Operation, Write};
 
@@ -57,9 +58,7 @@ impl Replica {
         match self.keys.look_up(key, write) {
             Lookup::New => false,
             Lookup::Done(done) => {
-                let pending = self.items.pending_version(done.id).map(|_| (done.id, done.version));
-                let undecided = pending
-                    .filter(|(id, version)| self.items.committed(*id).is_none_or(|clean| clean.version < *version));
+                let undecided = self.is_undecided(done.id, done.version).then_some((done.id, done.version));
                 self.waits.until_committed(undecided, Due::Hit { origin, done });
                 true
             }
@@ -68,6 +67,12 @@ impl Replica {
                 true
             }
         }
+    }
+
+    /// Whether it is open if this version of an item, which was here once, is committed.
+    pub(super) fn is_undecided(&self, id: NoteId, version: Version) -> bool {
+        let decided = self.items.committed(id).is_some_and(|clean| clean.version >= version);
+        !decided && self.items.pending_version(id).is_some()
     }
 
     /// W2: a failure is answered once the record that it was found on is committed.

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{Action, Controller};
-use crate::protocol::ids::{Incarnation, Moment, ReplicaId};
+use crate::clock::Moment;
+use crate::protocol::ids::{Incarnation, ReplicaId};
 
 /// The leases of one leadership.
 #[derive(Debug)]

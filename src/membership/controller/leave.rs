@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{Controller, Removal};
-use crate::protocol::ids::{Moment, ReplicaId, ReplicaSet};
+use crate::clock::Moment;
+use crate::protocol::ids::{ReplicaId, ReplicaSet};
 use crate::protocol::message::Heartbeat;
 use crate::protocol::view::{Member, View};
 

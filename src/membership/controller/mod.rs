@@ -24,7 +24,8 @@ pub use event::{Action, Event, Voter};
 use grant::Grants;
 
 use super::times::{Times, later};
-use crate::protocol::ids::{Epoch, Incarnation, Moment, ReplicaId};
+use crate::clock::Moment;
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::Heartbeat;
 use crate::protocol::view::{Member, View};
 

@@ -2,7 +2,8 @@
 
 use super::leave::Leaving;
 use super::{Action, Controller, Sighting};
-use crate::protocol::ids::{Epoch, Moment, ReplicaId, ReplicaSet};
+use crate::clock::Moment;
+use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet};
 use crate::protocol::view::{Member, View};
 
 impl Controller {

@@ -1,0 +1,170 @@
+//! A connection's bytes to requests, one after another.
+//!
+//! Pure: the connection puts bytes into [`Reader::buffer`] and asks for the [`next`](Reader::next) request. A request
+//! is read where it lies; only chunked bodies are copied together.
+
+use bytes::{Buf as _, BytesMut};
+
+use super::body::{Chunked, is_token_byte};
+use super::head::{self, Expect, FIELDS_MAX, Framing, Scan};
+use super::origin::Hosts;
+use super::refusal::Refusal;
+use super::routes::{Ask, Plan};
+use crate::config::Limits;
+use crate::observe::classic;
+
+/// Bytes that a read may bring at least.
+const READ_BYTES_MIN: usize = 4 * 1024;
+
+/// A buffer that grew past this for a large body is given back once it is empty.
+pub(crate) const BUFFER_KEPT_MAX: usize = 64 * 1024;
+
+/// Empty lines that are skipped before a request line (RFC 9112 section 2.2 asks for one at least; old clients send one
+/// behind a POST).
+const EMPTY_LINES_MAX: usize = 2;
+
+/// What a reader waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// A request's first byte.
+    Idle,
+    /// The end of its head.
+    Head,
+    /// The end of its body.
+    Body,
+}
+
+/// Takes requests out of a connection's bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    buffer: BytesMut,
+    scan: Scan,
+    empty_lines: usize,
+    /// The request whose body is under way.
+    under_way: Option<UnderWay>,
+    /// A chunked body, as far as it came.
+    body: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    plan: Plan,
+    refusal: Option<Refusal>,
+    framing: Framing,
+    chunks: Chunked,
+    /// The client waits for `100 Continue`.
+    waits: bool,
+}
+
+impl Reader {
+    /// Where the connection appends what it read; there is room for a good piece.
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
+        if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_KEPT_MAX {
+            self.buffer = BytesMut::new();
+        }
+        // A long body is read in large pieces, but room is made only as fast as bytes come.
+        let wanted = match &self.under_way {
+            Some(UnderWay { framing: Framing::Length(length), .. }) => length.saturating_sub(self.buffer.len()),
+            _ => 0,
+        };
+        self.buffer.reserve(wanted.clamp(READ_BYTES_MIN, BUFFER_KEPT_MAX));
+        &mut self.buffer
+    }
+
+    /// What the reader waits for, after [`next`](Reader::next) had nothing.
+    pub(crate) fn phase(&self) -> Phase {
+        match &self.under_way {
+            Some(_) => Phase::Body,
+            None if self.buffer.is_empty() => Phase::Idle,
+            None => Phase::Head,
+        }
+    }
+
+    /// Whether the client waits for `100 Continue` and has sent nothing of the body yet; true once for a request.
+    pub(crate) fn take_continue(&mut self) -> bool {
+        let nothing_came = self.buffer.is_empty();
+        self.under_way.as_mut().is_some_and(|request| std::mem::take(&mut request.waits) && nothing_came)
+    }
+
+    /// The next request and what to do for it, none before more bytes have come. After an error nothing that follows
+    /// can be read.
+    pub(crate) fn next(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<(Plan, Ask)>, Refusal> {
+        let mut request = match self.under_way.take() {
+            Some(request) => request,
+            None => match self.take_head(limits, hosts)? {
+                Some(request) => request,
+                None => return Ok(None),
+            },
+        };
+        if request.waits && request.refusal.is_some() {
+            // Whether the body comes after a final answer is the client's choice (RFC 9110 section 10.1.1): only the end
+            // of the connection is sure to end the request.
+            request.plan.keep_alive = false;
+            return Ok(Some(request.complete(&[])));
+        }
+        self.take_body(request, limits)
+    }
+
+    fn take_head(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<UnderWay>, Refusal> {
+        while self.empty_lines < EMPTY_LINES_MAX && self.buffer.starts_with(b"\r\n") {
+            self.buffer.advance(2);
+            self.empty_lines += 1;
+        }
+        match *self.buffer {
+            [] => return Ok(None),
+            [b'\r'] if self.empty_lines < EMPTY_LINES_MAX => return Ok(None),
+            // Frames, TLS or noise, of which no line end need ever come.
+            [first, ..] if !is_token_byte(&first) => {
+                let msg = format!(
+                    "the first byte, {first:#04x}, begins no HTTP request; speak HTTP/1.1 here, no TLS or frames"
+                );
+                return Err(Refusal::bad(msg));
+            }
+            _ => {}
+        }
+        let Some(length) = self.scan.advance(&self.buffer, limits)? else { return Ok(None) };
+        self.scan = Scan::default();
+        self.empty_lines = 0;
+        let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
+        let head = head::parse(&self.buffer[..length], limits, &mut fields)?;
+        let (plan, refusal) = Plan::of(&head, hosts);
+        let waits = head.expect != Expect::Nothing && head.framing != Framing::None;
+        let request = UnderWay { plan, refusal, framing: head.framing, chunks: Chunked::default(), waits };
+        self.buffer.advance(length);
+        Ok(Some(request))
+    }
+
+    fn take_body(&mut self, mut request: UnderWay, limits: &Limits) -> Result<Option<(Plan, Ask)>, Refusal> {
+        match request.framing {
+            Framing::None => return Ok(Some(request.complete(&[]))),
+            Framing::Length(length) if self.buffer.len() >= length => {
+                let complete = request.complete(&self.buffer[..length]);
+                self.buffer.advance(length);
+                return Ok(Some(complete));
+            }
+            Framing::Length(_) => {}
+            Framing::Chunked => {
+                let progress = request.chunks.decode(&self.buffer, &mut self.body, limits.body_bytes)?;
+                self.buffer.advance(progress.consumed);
+                if progress.done {
+                    return Ok(Some(request.complete(&std::mem::take(&mut self.body))));
+                }
+            }
+        }
+        self.under_way = Some(request);
+        Ok(None)
+    }
+}
+
+impl UnderWay {
+    fn complete(mut self, body: &[u8]) -> (Plan, Ask) {
+        if let Some(path) = &self.plan.path {
+            classic::client_request(self.plan.method.word(), path, body.strip_suffix(b"\n").unwrap_or(body));
+        }
+        let ask = self.refusal.map_or_else(|| self.plan.ask(body), Ask::Refuse);
+        (self.plan, ask)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,4 +2,5 @@
 
 pub mod controller;
 pub mod fixed;
+pub mod heartbeat;
 pub mod times;

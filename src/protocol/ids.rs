@@ -205,7 +205,7 @@ random_name!(
     ConsensusId
 );
 random_name!(
-    /// Drawn when a consensus group is founded: two groups never mix, whatever their addresses.
+    /// Drawn when a cluster is first set up: it tells the folders of two clusters with the same addresses apart.
     ClusterId
 );
 

@@ -24,26 +24,34 @@ pub enum Event {
     },
     /// Somebody else leads, or nobody.
     Follows,
-    /// The consensus log was applied up to an entry of this term.
-    Applied {
-        /// The entry's term.
-        term: u64,
-        /// The newest view, where it is a new one.
-        view: Option<View>,
+    /// A view was agreed and applied.
+    View(View),
+    /// The answer to [`Action::Establish`].
+    Established {
+        /// Which one.
+        number: u64,
+        /// Whether the entry was applied; views before it were told before.
+        applied: bool,
     },
-    /// The last proposal was applied, or was void, or the leadership is lost; its view was told before.
-    Decided,
+    /// The answer to [`Action::Propose`]: it was applied, or was void, or can't be any more. Its view was told before.
+    Decided {
+        /// Which one.
+        number: u64,
+    },
     /// The answer to [`Action::Confirm`].
     Confirmed {
         /// Which one.
-        round: u64,
+        number: u64,
         /// Whether a majority agreed that this replica leads, after the question was asked.
         leads: bool,
     },
     /// The voters of the consensus group.
     Voters(Vec<Voter>),
-    /// The last replacement of a voter was carried out, or failed.
-    Replaced,
+    /// The answer to [`Action::ReplaceVoter`]: it was carried out, or failed.
+    Replaced {
+        /// Which one.
+        number: u64,
+    },
     /// Time has passed.
     Tick,
 }
@@ -57,21 +65,29 @@ pub struct Voter {
     pub replica: ReplicaId,
 }
 
-/// Something that the shell shall do.
+/// Something that the shell shall do. Numbers come back with the answers; no two are the same, so that an answer to an
+/// earlier leadership means nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Append this view to the consensus log; void unless `follows` is the newest epoch when it is applied. Answered with
-    /// [`Event::Decided`].
+    /// Append an entry that changes nothing. When it is applied, all that this log held before has been, also what an
+    /// earlier process of this leader appended.
+    Establish {
+        /// Comes back with [`Event::Established`].
+        number: u64,
+    },
+    /// Append this view to the consensus log; void unless `follows` is the newest epoch when it is applied.
     Propose {
+        /// Comes back with [`Event::Decided`].
+        number: u64,
         /// The epoch that it follows.
         follows: Epoch,
         /// The view.
         view: View,
     },
-    /// Ask a majority whether this replica still leads. Answered with [`Event::Confirmed`].
+    /// Ask a majority whether this replica still leads.
     Confirm {
-        /// Comes back with the answer.
-        round: u64,
+        /// Comes back with [`Event::Confirmed`].
+        number: u64,
     },
     /// Grant a lease, from when this heartbeat was sent (R3).
     Grant {
@@ -83,6 +99,11 @@ pub enum Action {
         nonce: u64,
     },
     /// Make this voter the one of its replica, in the place of those with other ids (J5): a learner first, a voter once it
-    /// has the log. Answered with [`Event::Replaced`].
-    ReplaceVoter(Voter),
+    /// has the log.
+    ReplaceVoter {
+        /// Comes back with [`Event::Replaced`].
+        number: u64,
+        /// The new one.
+        voter: Voter,
+    },
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Controller};
+use super::{Action, Controller, Lead};
 use crate::clock::Moment;
 use crate::protocol::ids::{Incarnation, ReplicaId};
 
@@ -14,11 +14,9 @@ pub(super) struct Grants {
     asked: BTreeMap<ReplicaId, Ask>,
     /// Those that wait for the answer under way.
     waiting: BTreeMap<ReplicaId, Ask>,
-    /// The number of the last question.
-    round: u64,
-    /// Whether it is under way.
-    confirming: bool,
-    /// When it was asked.
+    /// The question under way.
+    confirming: Option<u64>,
+    /// When the last one was asked.
     confirmed_at: Moment,
     /// By replica: when nobody can read any more by what was granted here, drift included.
     ends: Vec<Moment>,
@@ -37,8 +35,7 @@ impl Grants {
         Grants {
             asked: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            round: 0,
-            confirming: false,
+            confirming: None,
             confirmed_at: Moment(0),
             ends: vec![Moment(0); replicas],
         }
@@ -63,24 +60,23 @@ impl Controller {
     pub(super) fn confirm(&mut self) {
         let Some(lead) = &self.lead else { return };
         let due = super::later(lead.grants.confirmed_at, self.setup.times.confirm_every);
-        if lead.grants.confirming || lead.grants.asked.is_empty() || !self.reached(due) {
+        if lead.grants.confirming.is_some() || lead.grants.asked.is_empty() || !self.reached(due) {
             return;
         }
-        let now = self.now;
+        let (now, number) = (self.now, self.next_number());
         let Some(lead) = &mut self.lead else { return };
-        lead.grants.round += 1;
-        lead.grants.confirming = true;
+        lead.grants.confirming = Some(number);
         lead.grants.confirmed_at = now;
         lead.grants.waiting = std::mem::take(&mut lead.grants.asked);
-        let round = lead.grants.round;
-        self.actions.push(Action::Confirm { round });
+        self.actions.push(Action::Confirm { number });
     }
 
     /// The majority has answered: grants what waited for it. Everything committed until the question was asked has been
     /// applied here by now, so the view is the newest one, and whoever leads next waits a whole lease.
-    pub(super) fn on_confirmed(&mut self, round: u64, leads: bool) {
-        let Some(lead) = self.lead.as_mut().filter(|lead| lead.grants.round == round) else { return };
-        lead.grants.confirming = false;
+    pub(super) fn on_confirmed(&mut self, number: u64, leads: bool) {
+        let asked = |lead: &&mut Lead| lead.grants.confirming == Some(number);
+        let Some(lead) = self.lead.as_mut().filter(asked) else { return };
+        lead.grants.confirming = None;
         let waiting = std::mem::take(&mut lead.grants.waiting);
         if !leads {
             return;
@@ -94,7 +90,8 @@ impl Controller {
     /// R4: only to in-sync members of the newest view, and of the one proposed.
     fn grant(&mut self, to: ReplicaId, ask: Ask) {
         let Some(lead) = &mut self.lead else { return };
-        let views = [self.view.as_ref(), lead.proposed.as_ref().or(self.view.as_ref())];
+        let proposed = lead.proposed.as_ref().map(|(_, view)| view);
+        let views = [self.view.as_ref(), proposed.or(self.view.as_ref())];
         let in_both = views.into_iter().all(|view| {
             view.is_some_and(|view| {
                 view.in_sync.iter().any(|member| member.replica == to && member.incarnation == ask.incarnation)

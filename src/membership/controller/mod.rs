@@ -63,6 +63,8 @@ pub struct Controller {
     removals: Vec<Removal>,
     voters: Vec<Voter>,
     lead: Option<Lead>,
+    /// The number of the last action that is answered.
+    last_number: u64,
     /// When the state must be looked at again, if nothing happens before.
     wake: Moment,
     actions: Vec<Action>,
@@ -92,15 +94,19 @@ struct Lead {
     term: u64,
     /// When this replica learned that it leads.
     since: Moment,
-    /// V1: an entry of its own term was applied, so nothing older can come any more.
+    /// V1: an entry that was appended after the election is applied, so nothing older can come any more.
     active: bool,
+    /// The number of that entry while it is under way.
+    establishing: Option<u64>,
+    /// When the last try to append it failed.
+    failed_at: Option<Moment>,
     /// The proposal under way.
-    proposed: Option<View>,
+    proposed: Option<(u64, View)>,
     grants: Grants,
     /// J1: when the first store came back after all who were in sync had died.
     returning: Option<Moment>,
-    /// Whether a voter is being replaced.
-    replacing: bool,
+    /// The replacement of a voter that is under way.
+    replacing: Option<u64>,
     /// When the last replacement ended; it may have failed.
     replaced_at: Option<Moment>,
 }
@@ -118,6 +124,7 @@ impl Controller {
             removals: Vec::new(),
             voters: Vec::new(),
             lead: None,
+            last_number: 0,
             wake: Moment::NEVER,
             actions: Vec::new(),
         }
@@ -130,11 +137,12 @@ impl Controller {
             Event::Heartbeat { from, incarnation, heartbeat } => self.on_heartbeat(from, incarnation, heartbeat),
             Event::Leads { term } => self.on_leads(term),
             Event::Follows => self.lead = None,
-            Event::Applied { term, view } => self.on_applied(term, view),
-            Event::Decided => self.on_decided(),
-            Event::Confirmed { round, leads } => self.on_confirmed(round, leads),
+            Event::View(view) => self.on_view(view),
+            Event::Established { number, applied } => self.on_established(number, applied),
+            Event::Decided { number } => self.on_decided(number),
+            Event::Confirmed { number, leads } => self.on_confirmed(number, leads),
             Event::Voters(voters) => self.voters = voters,
-            Event::Replaced => self.on_replaced(),
+            Event::Replaced { number } => self.on_replaced(number),
             Event::Tick => {}
         }
         self.wake = Moment::NEVER;
@@ -184,24 +192,29 @@ impl Controller {
             term,
             since: self.now,
             active: false,
+            establishing: None,
+            failed_at: None,
             proposed: None,
             grants: Grants::new(self.setup.replicas),
             returning: None,
-            replacing: false,
+            replacing: None,
             replaced_at: None,
         });
     }
 
-    fn on_applied(&mut self, term: u64, view: Option<View>) {
-        if let Some(view) = view.filter(|view| view.epoch > self.epoch()) {
-            self.on_view(view);
-        }
-        if let Some(lead) = &mut self.lead {
-            lead.active |= lead.term == term;
+    fn on_established(&mut self, number: u64, applied: bool) {
+        let now = self.now;
+        if let Some(lead) = self.lead.as_mut().filter(|lead| lead.establishing == Some(number)) {
+            lead.establishing = None;
+            lead.active = applied;
+            lead.failed_at = (!applied).then_some(now);
         }
     }
 
     fn on_view(&mut self, view: View) {
+        if view.epoch <= self.epoch() {
+            return;
+        }
         let gone = |member: &&Member| view.incarnation_of(member.replica) != Some(member.incarnation);
         let removed: Vec<Member> = self.view.iter().flat_map(View::members).filter(gone).copied().collect();
         removed.iter().for_each(|member| self.note_removal(member));
@@ -218,20 +231,41 @@ impl Controller {
         self.view = Some(view);
     }
 
-    fn on_decided(&mut self) {
+    fn on_decided(&mut self, number: u64) {
         if let Some(lead) = &mut self.lead {
-            lead.proposed = None;
+            lead.proposed.take_if(|(proposed, _)| *proposed == number);
         }
     }
 
     /// Does whatever the state calls for.
     fn decide(&mut self) {
-        if self.lead.as_ref().is_none_or(|lead| !lead.active) {
+        match &self.lead {
+            None => {}
+            Some(lead) if !lead.active => self.establish(),
+            Some(_) => {
+                self.replace_voter();
+                self.propose();
+                self.confirm();
+            }
+        }
+    }
+
+    fn establish(&mut self) {
+        let Some(lead) = self.lead.as_ref().filter(|lead| lead.establishing.is_none()) else { return };
+        let again_at = lead.failed_at.map_or(self.now, |at| later(at, self.setup.times.heartbeat));
+        if !self.reached(again_at) {
             return;
         }
-        self.replace_voter();
-        self.propose();
-        self.confirm();
+        let number = self.next_number();
+        if let Some(lead) = &mut self.lead {
+            lead.establishing = Some(number);
+        }
+        self.actions.push(Action::Establish { number });
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     fn epoch(&self) -> Epoch {

@@ -14,11 +14,11 @@ impl Controller {
         }
         let Some(next) = self.next_view() else { return };
         debug_assert!(!next.in_sync.is_empty() && next.epoch > self.epoch(), "a view {next:?} after {}", self.epoch());
-        let follows = self.epoch();
+        let (number, follows) = (self.next_number(), self.epoch());
         if let Some(lead) = &mut self.lead {
-            lead.proposed = Some(next.clone());
+            lead.proposed = Some((number, next.clone()));
         }
-        self.actions.push(Action::Propose { follows, view: next });
+        self.actions.push(Action::Propose { number, follows, view: next });
     }
 
     fn next_view(&mut self) -> Option<View> {

@@ -8,7 +8,7 @@ impl Controller {
     pub(super) fn replace_voter(&mut self) {
         let Some(lead) = &self.lead else { return };
         // Before the voters are known, everybody would seem to be new.
-        if self.voters.is_empty() || lead.replacing {
+        if self.voters.is_empty() || lead.replacing.is_some() {
             return;
         }
         let again_at = lead.replaced_at.map_or(self.now, |at| super::later(at, self.setup.times.failure));
@@ -16,17 +16,18 @@ impl Controller {
             return;
         }
         let Some(voter) = self.all().find_map(|replica| self.new_voter(replica)) else { return };
+        let number = self.next_number();
         if let Some(lead) = &mut self.lead {
-            lead.replacing = true;
+            lead.replacing = Some(number);
         }
-        self.actions.push(Action::ReplaceVoter(voter));
+        self.actions.push(Action::ReplaceVoter { number, voter });
     }
 
     /// The replacement has ended. If it failed, the next try waits.
-    pub(super) fn on_replaced(&mut self) {
+    pub(super) fn on_replaced(&mut self, number: u64) {
         let now = self.now;
-        if let Some(lead) = &mut self.lead {
-            lead.replacing = false;
+        if let Some(lead) = self.lead.as_mut().filter(|lead| lead.replacing == Some(number)) {
+            lead.replacing = None;
             lead.replaced_at = Some(now);
         }
     }

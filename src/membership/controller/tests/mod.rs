@@ -63,6 +63,22 @@ fn v1_nothing_is_decided_before_an_entry_of_the_own_term_is_applied() {
 }
 
 #[test]
+fn v1_an_entry_that_could_not_be_appended_is_tried_again_and_late_answers_mean_nothing() {
+    let mut scene = Scene::new(3);
+    scene.elect_without_entry();
+    let first = scene.establishing;
+    scene.event(Event::Established { number: first, applied: false });
+    scene.run(300);
+    let second = scene.establishing;
+    assert_ne!(second, first);
+    scene.event(Event::Established { number: first, applied: true });
+    scene.run(300);
+    assert_eq!(scene.proposed, [], "that answer was to the first");
+    scene.event(Event::Established { number: second, applied: true });
+    assert_eq!(scene.proposed.len(), 1);
+}
+
+#[test]
 fn v1_one_decision_at_a_time() {
     let mut scene = Scene::serving(4);
     scene.majority = false;
@@ -72,7 +88,8 @@ fn v1_one_decision_at_a_time() {
     scene.run(3_000);
     assert_eq!(scene.proposed.len(), 1, "the first is still under way: {:?}", scene.proposed);
     scene.majority = true;
-    scene.event(Event::Decided);
+    let number = scene.proposal;
+    scene.event(Event::Decided { number });
     assert_eq!(scene.in_sync(), [A, D], "the next decision is made from all that is known then");
 }
 
@@ -194,13 +211,13 @@ fn r4_an_answer_covers_only_heartbeats_that_came_before_the_question() {
     let mut scene = Scene::serving(2);
     scene.majority = false;
     scene.run(200);
-    let (round, mut actions) = (scene.round, Vec::new());
+    let (number, mut actions) = (scene.round, Vec::new());
     scene.beat(B);
     let late = scene.last_nonce(B);
-    scene.controller.step(Moment(scene.now * MS), Event::Confirmed { round, leads: true }, &mut actions);
+    scene.controller.step(Moment(scene.now * MS), Event::Confirmed { number, leads: true }, &mut actions);
     let of_late = |action: &&Action| matches!(action, Action::Grant { to: B, nonce, .. } if *nonce == late);
     assert_eq!(actions.iter().find(of_late), None, "B's last heartbeat came after the question");
-    assert!(actions.contains(&Action::Confirm { round: round + 1 }), "it waits for the next answer");
+    assert!(actions.contains(&Action::Confirm { number: number + 1 }), "it waits for the next answer");
 }
 
 #[test]
@@ -225,8 +242,8 @@ fn r5_who_is_proposed_to_leave_is_granted_nothing_while_that_is_open() {
     scene.run(300);
     scene.granted.clear();
     (0..3).for_each(|_| {
-        let round = scene.round;
-        scene.event(Event::Confirmed { round, leads: true });
+        let number = scene.round;
+        scene.event(Event::Confirmed { number, leads: true });
         scene.run(100);
     });
     let granted: ReplicaSet = scene.granted.iter().map(|(to, _)| *to).collect();
@@ -481,7 +498,8 @@ fn j5_a_voter_with_a_new_id_replaces_its_old_one_once_it_is_there_for_a_while() 
     assert_eq!(scene.replaced, [Voter { id: ConsensusId(999), replica: C }], "once, until it is done");
     let voters = scene.voters();
     scene.event(Event::Voters(voters));
-    scene.event(Event::Replaced);
+    let number = scene.replacement;
+    scene.event(Event::Replaced { number });
     scene.run(3_000);
     assert_eq!(scene.replaced.len(), 1);
 }
@@ -491,7 +509,8 @@ fn j5_a_failed_replacement_is_tried_again_after_a_while() {
     let mut scene = Scene::serving(3);
     scene.peer(C).consensus = ConsensusId(999);
     scene.run(400);
-    scene.event(Event::Replaced);
+    let number = scene.replacement;
+    scene.event(Event::Replaced { number });
     scene.run(500);
     assert_eq!(scene.replaced.len(), 1);
     scene.run(1_000);

@@ -39,6 +39,12 @@ pub(super) struct Scene {
     pub(super) confirms: u64,
     /// The last question that a majority was asked.
     pub(super) round: u64,
+    /// The last proposal.
+    pub(super) proposal: u64,
+    /// The last replacement of a voter.
+    pub(super) replacement: u64,
+    /// The last entry of a new leader.
+    pub(super) establishing: u64,
     /// Whether proposals are applied, and questions answered.
     pub(super) majority: bool,
     /// Voters to be replaced.
@@ -81,6 +87,9 @@ impl Scene {
             granted: Vec::new(),
             confirms: 0,
             round: 0,
+            proposal: 0,
+            replacement: 0,
+            establishing: 0,
             majority: true,
             replaced: Vec::new(),
             term: 0,
@@ -102,7 +111,8 @@ impl Scene {
     /// This replica is elected, and its first entry is applied.
     pub(super) fn elect(&mut self) {
         self.elect_without_entry();
-        self.event(Event::Applied { term: self.term, view: None });
+        let number = self.establishing;
+        self.event(Event::Established { number, applied: true });
     }
 
     pub(super) fn elect_without_entry(&mut self) {
@@ -236,30 +246,32 @@ impl Scene {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Propose { follows, view } => {
-                assert_eq!(
-                    follows,
-                    self.controller.view().map_or(Epoch(0), |view| view.epoch),
-                    "V1: an entry names the newest"
-                );
+            Action::Establish { number } => self.establishing = number,
+            Action::Propose { number, follows, view } => {
+                let newest = self.controller.view().map_or(Epoch(0), |view| view.epoch);
+                assert_eq!(follows, newest, "V1: an entry names the newest");
                 self.proposed.push((self.now, view.clone()));
+                self.proposal = number;
                 if self.majority {
-                    self.event(Event::Applied { term: self.term, view: Some(view) });
-                    self.event(Event::Decided);
+                    self.event(Event::View(view));
+                    self.event(Event::Decided { number });
                 }
             }
-            Action::Confirm { round } => {
+            Action::Confirm { number } => {
                 self.confirms += 1;
-                self.round = round;
+                self.round = number;
                 if self.majority {
-                    self.event(Event::Confirmed { round, leads: true });
+                    self.event(Event::Confirmed { number, leads: true });
                 }
             }
             Action::Grant { to, incarnation, .. } => {
                 assert_eq!(incarnation, self.peers[to.index()].incarnation);
                 self.granted.push((to, self.now));
             }
-            Action::ReplaceVoter(voter) => self.replaced.push(voter),
+            Action::ReplaceVoter { number, voter } => {
+                self.replacement = number;
+                self.replaced.push(voter);
+            }
         }
     }
 }

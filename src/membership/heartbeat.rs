@@ -51,6 +51,8 @@ pub struct Heartbeats {
     times: Times,
     /// The last time that anything happened here.
     now: Moment,
+    /// The process's start, or the end of its last stall.
+    awake_since: Moment,
     last_nonce: u64,
     /// Nonces and when they were sent, oldest first (R3).
     sent: VecDeque<(u64, Moment)>,
@@ -68,6 +70,7 @@ impl Heartbeats {
             me,
             times,
             now,
+            awake_since: now,
             last_nonce: 0,
             sent: VecDeque::new(),
             heard: vec![None; replicas],
@@ -136,6 +139,20 @@ impl Heartbeats {
         (until > now).then_some(until)
     }
 
+    /// Whether nothing came from so many, for the failure timeout, that a majority is away: the group then goes on without
+    /// this replica, which must not hold it up. A leader that hears nobody is heard all the same where a link is cut one
+    /// way, and its calls would keep the others from electing another.
+    pub fn is_cut_off(&mut self, now: Moment) -> bool {
+        self.pass_time(now);
+        let lately = |heard: &&Option<(Incarnation, Moment)>| {
+            heard.is_some_and(|(_, at)| now.nanos_since(at) <= self.times.failure)
+        };
+        let here = self.heard.iter().enumerate().filter(|(place, _)| *place != self.me.index());
+        let with_me = here.filter(|(_, heard)| lately(heard)).count() + 1;
+        let majority = self.heard.len() / 2 + 1;
+        with_me < majority && now.nanos_since(self.awake_since) > self.times.failure
+    }
+
     /// With whom links are live, both ways.
     fn hears(&self, links: ReplicaSet) -> ReplicaSet {
         let lately = |replica: &ReplicaId| {
@@ -161,6 +178,7 @@ impl Heartbeats {
     fn pass_time(&mut self, now: Moment) {
         if now.nanos_since(self.now) > self.times.stall() {
             self.silent_since.fill(now);
+            self.awake_since = now;
         }
         self.now = self.now.max(now);
     }
@@ -246,6 +264,16 @@ mod tests {
         let mut heartbeats = heartbeats();
         beat(&mut heartbeats, 100, &standing());
         assert_eq!(beat(&mut heartbeats, 5_100, &standing()).cut, ReplicaSet::EMPTY);
+    }
+
+    #[test]
+    fn who_hears_no_majority_is_cut_off_but_not_by_a_stall_of_its_own() {
+        let mut heartbeats = heartbeats();
+        (1..=10).for_each(|tick| assert!(!heartbeats.is_cut_off(at(100 * tick)), "it has just started"));
+        assert!(heartbeats.is_cut_off(at(1_010)));
+        heartbeats.on_heard(at(1_020), PEER, Incarnation(11));
+        assert!(!heartbeats.is_cut_off(at(1_030)));
+        assert!(!heartbeats.is_cut_off(at(9_000)), "it did not run for 8 s");
     }
 
     #[test]

@@ -83,6 +83,9 @@ pub(super) struct Task {
     /// Whose heartbeats are of another cluster: warned of once.
     strangers: ReplicaSet,
     next_beat: Moment,
+    leads: bool,
+    /// Whether a majority is away.
+    cut_off: bool,
     /// The nonce of a lease that this controller granted its own replica, told at the turn's end.
     own_lease: Option<u64>,
     actions: Vec<Action>,
@@ -129,6 +132,8 @@ impl Task {
             waiting: ReplicaSet::EMPTY,
             strangers: ReplicaSet::EMPTY,
             next_beat: now,
+            leads: false,
+            cut_off: false,
             own_lease: None,
             actions: Vec::new(),
         };
@@ -189,11 +194,26 @@ impl Task {
     async fn beat(&mut self) {
         let now = self.clock.now();
         self.next_beat = later(now, self.times.heartbeat);
+        self.watch_majority(now);
         let standing = self.outside.standing.borrow_and_update().clone();
         let (id, cluster) = (self.consensus.id(), self.consensus.cluster());
         let heartbeat = self.heartbeats.beat(now, &standing, id, cluster);
         self.send(self.peers, heartbeat.clone());
         self.on_heartbeat(self.me, self.incarnation, heartbeat).await;
+    }
+
+    /// Without a majority this replica neither leads nor asks for votes.
+    fn watch_majority(&mut self, now: Moment) {
+        let cut_off = self.heartbeats.is_cut_off(now);
+        if cut_off != self.cut_off {
+            tracing::info!(cut_off, "whether a majority is away");
+            self.consensus.allow_elections(!cut_off);
+            self.cut_off = cut_off;
+        }
+        if cut_off && self.leads {
+            let consensus = self.consensus.clone();
+            tokio::spawn(async move { consensus.step_down().await });
+        }
     }
 
     async fn on_frame(&mut self, from: ReplicaId, incarnation: Incarnation, message: Message) {
@@ -337,6 +357,7 @@ impl Task {
 
     fn on_metrics(&mut self) {
         let leadership = self.consensus.leadership(&self.metrics.borrow_and_update());
+        self.leads = leadership.own_term.is_some();
         match leadership.own_term {
             Some(term) => self.step(Event::Leads { term }),
             None => self.step(Event::Follows),

@@ -203,10 +203,6 @@ impl Cluster {
         self.record().blocked.clear();
     }
 
-    pub(crate) fn handle(&self, replica: ReplicaId) -> Handle {
-        self.running[replica.index()].as_ref().expect("it runs").membership.handle().clone()
-    }
-
     pub(crate) fn controller(&self) -> Option<ReplicaId> {
         self.running.iter().flatten().find_map(|running| running.membership.handle().status().controller)
     }
@@ -226,17 +222,17 @@ impl Cluster {
         self.clock.now().nanos_since(start) / MS
     }
 
-    /// Waits until the newest view has exactly these in sync, and each of them knows it.
+    /// Waits until the newest view has exactly these in sync, in the processes that run now, and each of them knows it.
     pub(crate) async fn until_in_sync(&self, replicas: &[ReplicaId]) -> u64 {
         let wanted: ReplicaSet = replicas.iter().copied().collect();
         let what = format!("in sync are {wanted:?}");
         self.until(&what, |record| {
-            let Some(newest) = record.newest() else { return false };
-            let knows = |replica: ReplicaId| {
-                let last = record.seen.iter().rev().find(|seen| seen.replica == replica);
-                last.is_some_and(|seen| seen.view.epoch == newest.epoch)
-            };
-            newest.in_sync_set() == wanted && wanted.iter().all(knows)
+            let Some(newest) = record.newest().filter(|view| view.in_sync_set() == wanted) else { return false };
+            newest.in_sync.iter().all(|member| {
+                let runs = record.handles[member.replica.index()].as_ref().map(|(incarnation, _)| *incarnation);
+                let last = record.seen.iter().rev().find(|seen| seen.incarnation == member.incarnation);
+                runs == Some(member.incarnation) && last.is_some_and(|seen| seen.view.epoch == newest.epoch)
+            })
         })
         .await
     }

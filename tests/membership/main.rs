@@ -128,9 +128,13 @@ async fn all_killed_and_started_one_by_one_the_last_in_sync_ones_carry_on() {
     cluster.start(C).await;
     cluster.sleep(5_000).await;
     cluster.start(B).await;
-    let took = cluster.until_in_sync(&[B]).await;
-    println!("B goes on after {took} ms");
-    cluster.until_in_sync(&[B, C]).await;
+    let took = cluster.until_in_sync(&[B, C]).await;
+    println!("B went on, and C joined, after {took} ms");
+    let alone: ReplicaSet = [B].into_iter().collect();
+    assert!(
+        cluster.record().seen.iter().any(|seen| seen.view.in_sync_set() == alone),
+        "B had what was committed, not C"
+    );
     cluster.start(A).await;
     cluster.until_in_sync(&[A, B, C]).await;
     cluster.check();

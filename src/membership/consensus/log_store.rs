@@ -121,6 +121,11 @@ impl LogStore {
         }
     }
 
+    /// The last entry.
+    pub(super) fn last(&self) -> Option<LogId> {
+        self.read().last()
+    }
+
     /// The snapshot that is kept.
     pub(super) fn snapshot(&self) -> Option<Kept> {
         self.read().snapshot.clone()

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use openraft::error::{Fatal, RaftError};
 use openraft::metrics::RaftServerMetrics;
+use openraft::raft::VoteRequest;
 use openraft::{BasicNode, ChangeMembers, Config, ConfigError, Raft, ServerState, Snapshot, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 
@@ -35,7 +36,7 @@ pub(super) use state_machine::Applied;
 
 use network::{CALLS_WAITING_MAX, Network, WholeSnapshot};
 use state_machine::StateMachine;
-use types::{Proposal, StoredMembership, ViewLog};
+use types::{Proposal, StoredMembership, ViewLog, Vote};
 
 /// Entries after which the log is replaced by a snapshot: views are rare, and a start replays what is left.
 const ENTRIES_PER_SNAPSHOT: u64 = 64;
@@ -205,6 +206,23 @@ impl Consensus {
             self.raft.change_membership(ChangeMembers::RemoveNodes(left), true).await.map_err(text)?;
         }
         Ok(())
+    }
+
+    /// Whether this replica asks for votes where no leader is heard.
+    pub(super) fn allow_elections(&self, allow: bool) {
+        self.raft.runtime_config().elect(allow);
+    }
+
+    /// Stops to lead. The library has no such call; but a leader, like any voter, follows whoever asks for its vote in the
+    /// next term, and nobody has counted this one.
+    pub(super) async fn step_down(&self) {
+        let metrics = self.raft.server_metrics().borrow().clone();
+        let term = metrics.vote.leader_id().term + 1;
+        let Some(other) = metrics.membership_config.voter_ids().find(|id| *id != self.id().0) else { return };
+        let request = VoteRequest { vote: Vote::new(term, other), last_log_id: self.store.last() };
+        if let Err(error) = self.raft.vote(request).await {
+            tracing::debug!(%error, "the lead was not given up");
+        }
     }
 
     /// Answers a peer's call.

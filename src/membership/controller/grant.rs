@@ -18,6 +18,10 @@ pub(super) struct Grants {
     confirming: Option<u64>,
     /// When the last one was asked.
     confirmed_at: Moment,
+    /// When the last one was asked that a majority answered.
+    led_at: Option<Moment>,
+    /// Whether a proposal waits for an answer.
+    wanted: bool,
     /// By replica: when nobody can read any more by what was granted here, drift included.
     ends: Vec<Moment>,
 }
@@ -37,6 +41,8 @@ impl Grants {
             waiting: BTreeMap::new(),
             confirming: None,
             confirmed_at: Moment(0),
+            led_at: None,
+            wanted: false,
             ends: vec![Moment(0); replicas],
         }
     }
@@ -56,17 +62,29 @@ impl Controller {
         }
     }
 
+    /// Whether a majority answered lately. A leader without one proposes nothing: its entry could not be agreed now, and might
+    /// be later, by the next leader, when it names the wrong ones. If not, a majority is asked.
+    pub(super) fn led_lately(&mut self) -> bool {
+        let (now, fresh) = (self.now, self.setup.times.fresh());
+        let Some(lead) = &mut self.lead else { return false };
+        let lately = lead.grants.led_at.is_some_and(|at| now.nanos_since(at) <= fresh);
+        lead.grants.wanted |= !lately;
+        lately
+    }
+
     /// Asks a majority, at most once in a while, for all heartbeats since.
     pub(super) fn confirm(&mut self) {
         let Some(lead) = &self.lead else { return };
         let due = super::later(lead.grants.confirmed_at, self.setup.times.confirm_every);
-        if lead.grants.confirming.is_some() || lead.grants.asked.is_empty() || !self.reached(due) {
+        let nobody_asks = lead.grants.asked.is_empty() && !lead.grants.wanted;
+        if lead.grants.confirming.is_some() || nobody_asks || !self.reached(due) {
             return;
         }
         let (now, number) = (self.now, self.next_number());
         let Some(lead) = &mut self.lead else { return };
         lead.grants.confirming = Some(number);
         lead.grants.confirmed_at = now;
+        lead.grants.wanted = false;
         lead.grants.waiting = std::mem::take(&mut lead.grants.asked);
         self.actions.push(Action::Confirm { number });
     }
@@ -81,6 +99,7 @@ impl Controller {
         if !leads {
             return;
         }
+        lead.grants.led_at = Some(lead.grants.confirmed_at);
         let leaving = self.leaving().decided;
         for (to, ask) in waiting.into_iter().filter(|(to, _)| !leaving.contains(*to)) {
             self.grant(to, ask);

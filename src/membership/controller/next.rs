@@ -12,7 +12,7 @@ impl Controller {
         if self.lead.as_ref().is_none_or(|lead| lead.proposed.is_some()) {
             return;
         }
-        let Some(next) = self.next_view() else { return };
+        let Some(next) = self.next_view().filter(|_| self.led_lately()) else { return };
         debug_assert!(!next.in_sync.is_empty() && next.epoch > self.epoch(), "a view {next:?} after {}", self.epoch());
         let (number, follows) = (self.next_number(), self.epoch());
         if let Some(lead) = &mut self.lead {

@@ -79,6 +79,20 @@ fn v1_an_entry_that_could_not_be_appended_is_tried_again_and_late_answers_mean_n
 }
 
 #[test]
+fn v1_a_leader_that_no_majority_answers_proposes_nothing() {
+    let mut scene = Scene::serving(3);
+    scene.answered = false;
+    scene.kill(&[B, C]);
+    scene.run(5_000);
+    assert_eq!(scene.proposed, [], "a view of A alone could be agreed by whoever leads next");
+    scene.answered = true;
+    let number = scene.round;
+    scene.event(Event::Confirmed { number, leads: true });
+    scene.run(200);
+    assert_eq!(scene.in_sync(), [A]);
+}
+
+#[test]
 fn v1_one_decision_at_a_time() {
     let mut scene = Scene::serving(4);
     scene.majority = false;
@@ -189,7 +203,7 @@ fn r4_leases_go_to_in_sync_members_after_a_confirmation() {
     scene.run(1_000);
     let granted: ReplicaSet = scene.granted.iter().map(|(to, _)| *to).collect();
     assert_eq!(granted, set(&[A, B]), "a joiner gets none");
-    scene.majority = false;
+    scene.answered = false;
     scene.run(100);
     scene.granted.clear();
     scene.run(1_000);
@@ -209,7 +223,7 @@ fn r4_one_confirmation_serves_all_heartbeats_since_the_last() {
 #[test]
 fn r4_an_answer_covers_only_heartbeats_that_came_before_the_question() {
     let mut scene = Scene::serving(2);
-    scene.majority = false;
+    scene.answered = false;
     scene.run(200);
     let (number, mut actions) = (scene.round, Vec::new());
     scene.beat(B);

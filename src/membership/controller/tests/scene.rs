@@ -45,8 +45,10 @@ pub(super) struct Scene {
     pub(super) replacement: u64,
     /// The last entry of a new leader.
     pub(super) establishing: u64,
-    /// Whether proposals are applied, and questions answered.
+    /// Whether proposals are applied.
     pub(super) majority: bool,
+    /// Whether a majority answers.
+    pub(super) answered: bool,
     /// Voters to be replaced.
     pub(super) replaced: Vec<Voter>,
     term: u64,
@@ -91,6 +93,7 @@ impl Scene {
             replacement: 0,
             establishing: 0,
             majority: true,
+            answered: true,
             replaced: Vec::new(),
             term: 0,
         }
@@ -260,7 +263,7 @@ impl Scene {
             Action::Confirm { number } => {
                 self.confirms += 1;
                 self.round = number;
-                if self.majority {
+                if self.answered {
                     self.event(Event::Confirmed { number, leads: true });
                 }
             }

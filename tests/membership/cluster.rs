@@ -28,6 +28,7 @@ pub(crate) struct Seen {
 pub(crate) struct Granted {
     pub replica: ReplicaId,
     pub incarnation: Incarnation,
+    pub at: Moment,
     pub until: Moment,
 }
 
@@ -148,6 +149,10 @@ impl Cluster {
         }
         let router = tokio::spawn(route(replica, incarnation, self.clock, Arc::clone(&self.record), events));
         self.running[place] = Some(Running { membership, router, incarnation });
+    }
+
+    pub(crate) fn runs(&self, replica: ReplicaId) -> bool {
+        self.running[replica.index()].is_some()
     }
 
     /// The process dies; nothing it says arrives any more.
@@ -286,7 +291,9 @@ async fn route(
                 }
             }
             MembershipEvent::View(view) => on_view(&mut record, me, incarnation, clock.now(), view),
-            MembershipEvent::Lease { until } => record.granted.push(Granted { replica: me, incarnation, until }),
+            MembershipEvent::Lease { until } => {
+                record.granted.push(Granted { replica: me, incarnation, at: clock.now(), until });
+            }
             MembershipEvent::Waiting { whom } => record.waiting.push((me, whom)),
             MembershipEvent::Failed(error) => panic!("{me:?} failed: {error}"),
         }
@@ -322,22 +329,22 @@ fn epochs_grow_at_each_replica(record: &Record) {
 }
 
 fn leases_end_before_exclusion(record: &Record) {
+    // Each view where it was known first.
     let mut views: Vec<&Seen> = record.seen.iter().collect();
     views.sort_by_key(|seen| (seen.view.epoch, seen.at));
     views.dedup_by_key(|seen| seen.view.epoch);
     for lease in &record.granted {
         let ended = record.ended.iter().find(|(incarnation, _)| *incarnation == lease.incarnation);
         let reads_until = ended.map_or(lease.until, |(_, at)| lease.until.min(*at));
-        let was_in = |seen: &&&Seen| seen.view.in_sync.iter().any(|member| member.incarnation == lease.incarnation);
-        let Some(first_in) = views.iter().find(was_in) else { panic!("a lease to {lease:?}, never in sync") };
-        let left_out = views.iter().find(|seen| seen.view.epoch > first_in.view.epoch && !was_in(seen));
-        if let Some(left_out) = left_out {
+        let at_first =
+            views.iter().rposition(|seen| seen.at <= lease.at).expect("there is no lease before the first view");
+        for seen in views[at_first..].iter().take_while(|seen| seen.at < reads_until) {
             assert!(
-                reads_until <= left_out.at,
-                "{:?} could read until {reads_until:?}, and {:?} had a view without it at {:?}",
-                lease.replica,
-                left_out.replica,
-                left_out.at
+                seen.view.in_sync.iter().any(|member| member.incarnation == lease.incarnation),
+                "{lease:?}, and {:?} had view {:?} without it at {:?}",
+                seen.replica,
+                seen.view,
+                seen.at
             );
         }
     }

@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 pub use consensus::{ConsensusError, LogStoreError, Medium, MediumError, MemoryLog};
 
 use crate::clock::{Clock, Moment};
-use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet, StoreId};
+use crate::protocol::ids::{ClusterId, Epoch, Incarnation, ReplicaId, ReplicaSet, StoreId};
 use crate::protocol::message::Message;
 use crate::protocol::view::View;
 use heartbeat::Standing;
@@ -125,11 +125,13 @@ pub enum MembershipError {
     Consensus(String),
 }
 
-/// For `/status`.
+/// What is known of the group, for `/status` and the data folder's identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MembershipStatus {
     /// The leader of the consensus group, as far as this replica knows.
     pub controller: Option<ReplicaId>,
+    /// The cluster that the consensus store belongs to; none before it is founded, or has taken this replica in.
+    pub cluster: Option<ClusterId>,
 }
 
 /// A replica's membership; it ends with [`Membership::end`], or soon after it is dropped.
@@ -237,7 +239,7 @@ impl Handle {
         self.say(|standing| standing.stopping = true);
     }
 
-    /// For `/status`.
+    /// What is known of the group.
     pub fn status(&self) -> MembershipStatus {
         *self.status.borrow()
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Controller, Lead};
+use super::{Action, Controller, Lead, Times};
 use crate::clock::Moment;
 use crate::protocol::ids::{Incarnation, ReplicaId};
 
@@ -72,10 +72,16 @@ impl Controller {
         lately
     }
 
-    /// Asks a majority, at most once in a while, for all heartbeats since.
+    /// Asks a majority, at most once in a while, for all heartbeats since: soon where somebody has no lease for long, else
+    /// once for everybody's next heartbeat.
     pub(super) fn confirm(&mut self) {
         let Some(lead) = &self.lead else { return };
-        let due = super::later(lead.grants.confirmed_at, self.setup.times.confirm_every);
+        let Times { confirm_every, heartbeat, lease, .. } = self.setup.times;
+        let soon = super::later(self.now, lease / 2);
+        let pressing =
+            lead.grants.wanted || lead.grants.asked.keys().any(|replica| lead.grants.end_of(*replica) < soon);
+        let pause = if pressing { confirm_every } else { heartbeat };
+        let due = super::later(lead.grants.confirmed_at, pause);
         let nobody_asks = lead.grants.asked.is_empty() && !lead.grants.wanted;
         if lead.grants.confirming.is_some() || nobody_asks || !self.reached(due) {
             return;

@@ -1,8 +1,10 @@
 //! The task that carries membership: it owns the pure parts, and everything reaches it through bounded channels. What may
 //! wait for a majority runs in tasks of its own and reports back.
 
+mod ask;
+mod calls;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use openraft::BasicNode;
 use openraft::metrics::RaftServerMetrics;
@@ -11,13 +13,13 @@ use tokio::time::Sleep;
 
 use super::consensus::{Applied, Call, Consensus, ConsensusError, LogStore, Pending, Started};
 use super::controller::{Action, Controller, Event, Setup};
-use super::founding::{Founding, Stores, founding};
+use super::founding::Stores;
 use super::heartbeat::{Heartbeats, Standing};
 use super::times::{Times, later};
 use super::{Begin, MembershipConfig, MembershipError, MembershipEvent, MembershipStatus};
 use crate::clock::{Clock, Moment};
 use crate::protocol::ids::{ClusterId, ConsensusId, Incarnation, ReplicaId, ReplicaSet};
-use crate::protocol::message::{Heartbeat, Lease, Message, Raft, RaftKind};
+use crate::protocol::message::{Heartbeat, Lease, Message, Raft};
 use crate::protocol::view::View;
 
 /// What the group and the spawned questions report. Each waits for room, so that no view is lost.
@@ -258,33 +260,6 @@ impl Task {
         }
     }
 
-    /// J4.
-    async fn found(&mut self) {
-        let now = self.clock.now();
-        let fresh = |(at, stores): (Moment, Stores)| (now.nanos_since(at) <= self.times.failure).then_some(stores);
-        let known: Vec<Stores> = self.stores.iter().flatten().copied().filter_map(fresh).collect();
-        let decision = match self.begin {
-            Begin::Alone { .. } => {
-                let own = known.iter().filter(|stores| stores.voter.replica == self.me);
-                Founding::Found(own.map(|stores| stores.voter).collect())
-            }
-            begin => founding(self.me, self.replicas, begin == Begin::WithMajority, &known),
-        };
-        let whom = match &decision {
-            Founding::Wait(whom) => *whom,
-            _ => ReplicaSet::EMPTY,
-        };
-        if whom != self.waiting {
-            self.waiting = whom;
-            self.tell(MembershipEvent::Waiting { whom }).await;
-        }
-        if let Founding::Found(voters) = decision {
-            self.founding = true;
-            let consensus = self.consensus.clone();
-            self.spawn(async move { Input::Founded(consensus.found(voters).await.map_err(|error| error.to_string())) });
-        }
-    }
-
     async fn on_input(&mut self, input: Input) {
         match input {
             Input::Applied(Applied::View(view)) => self.on_view(view).await,
@@ -317,44 +292,6 @@ impl Task {
         }
     }
 
-    /// A call of a peer, or an answer to one of this replica's.
-    fn on_raft(&mut self, from: ReplicaId, raft: Raft) {
-        // J5: a call for another voter id at this address is for a store that was wiped.
-        if raft.to != self.consensus.id() {
-            return;
-        }
-        let Raft { call, from: caller, to: own, cluster, kind, payload } = raft;
-        if kind == RaftKind::Answer {
-            return self.pending.answer(call, caller, payload);
-        }
-        let Ok(permit) = Arc::clone(&self.answering).try_acquire_owned() else {
-            return tracing::debug!(from = from.0, "too many calls at once; one is lost");
-        };
-        let (consensus, output) = (self.consensus.clone(), self.output.clone());
-        tokio::spawn(async move {
-            let answer = consensus.answer(cluster, kind, payload).await;
-            drop(permit);
-            match answer {
-                Ok(Some(payload)) => {
-                    let kind = RaftKind::Answer;
-                    let raft = Raft { call, from: own, to: caller, cluster, kind, payload };
-                    report(&output, Input::Answer { to: from, raft }).await;
-                }
-                Ok(None) => {}
-                Err(error) => tracing::debug!(from = from.0, %error, "a call was not answered"),
-            }
-        });
-    }
-
-    /// The consensus library calls a peer.
-    fn on_call(&mut self, call: Call) {
-        let Some(cluster) = self.consensus.cluster() else { return };
-        let Call { to, target, kind, payload, answer } = call;
-        let number = self.pending.add(target, answer);
-        let raft = Raft { call: number, from: self.consensus.id(), to: target, cluster, kind, payload };
-        self.send(std::iter::once(to).collect(), raft);
-    }
-
     fn on_metrics(&mut self) {
         let leadership = self.consensus.leadership(&self.metrics.borrow_and_update());
         self.leads = leadership.own_term.is_some();
@@ -363,11 +300,11 @@ impl Task {
             None => self.step(Event::Follows),
         }
         let controller = leadership.leader.and_then(|leader| self.replica_of(leader));
-        self.outside.status.send_if_modified(|status| {
-            let changed = status.controller != controller;
-            status.controller = controller;
-            changed
-        });
+        self.publish(MembershipStatus { controller, cluster: self.consensus.cluster() });
+    }
+
+    fn publish(&self, now: MembershipStatus) {
+        self.outside.status.send_if_modified(|status| std::mem::replace(status, now) != now);
     }
 
     fn replica_of(&self, id: ConsensusId) -> Option<ReplicaId> {
@@ -383,41 +320,6 @@ impl Task {
             self.carry_out(action);
         }
         self.actions = actions;
-    }
-
-    fn carry_out(&mut self, action: Action) {
-        let consensus = self.consensus.clone();
-        let patience = Duration::from_nanos(self.times.failure);
-        match action {
-            Action::Establish { number } => self.spawn(async move {
-                let applied = consensus.establish().await;
-                Input::Answered(Event::Established { number, applied })
-            }),
-            Action::Propose { number, follows, view } => self.spawn(async move {
-                consensus.propose(follows, view).await;
-                Input::Answered(Event::Decided { number })
-            }),
-            Action::Confirm { number } => self.spawn(async move {
-                let leads = tokio::time::timeout(patience, consensus.confirm()).await.unwrap_or(false);
-                Input::Answered(Event::Confirmed { number, leads })
-            }),
-            Action::ReplaceVoter { number, voter } => self.spawn(async move {
-                match tokio::time::timeout(10 * patience, consensus.replace_voter(voter)).await {
-                    Ok(Ok(())) => tracing::info!(replica = voter.replica.0, id = %voter.id, "a voter was replaced"),
-                    Ok(Err(error)) => tracing::warn!(replica = voter.replica.0, error, "a voter was not replaced"),
-                    Err(_) => tracing::warn!(replica = voter.replica.0, "replacing a voter took too long"),
-                }
-                Input::Answered(Event::Replaced { number })
-            }),
-            Action::Grant { to, nonce, .. } => self.grant(to, nonce),
-        }
-    }
-
-    fn grant(&mut self, to: ReplicaId, nonce: u64) {
-        match to == self.me {
-            true => self.own_lease = Some(nonce),
-            false => self.send(std::iter::once(to).collect(), Lease { nonce }),
-        }
     }
 
     fn spawn(&self, question: impl Future<Output = Input> + Send + 'static) {

@@ -10,7 +10,7 @@ use crate::protocol::request::{Code, Done, Outcome};
 use crate::protocol::status::Status;
 
 /// The description of this interface, in OpenAPI 3.1.
-const OPENAPI: &str = include_str!("openapi.json");
+const OPENAPI: &str = include_str!("../../openapi.json");
 
 /// Where an answer comes from.
 #[derive(Debug)]

@@ -42,14 +42,6 @@ pub(crate) enum End {
     Broken,
 }
 
-/// What a connection woke up for.
-enum Event {
-    Stop,
-    Answers(Option<Vec<(Tag, Said)>>),
-    Read(std::io::Result<usize>),
-    Deadline,
-}
-
 struct Connection {
     stream: TcpStream,
     service: Arc<Service>,
@@ -107,26 +99,21 @@ impl Connection {
             }
             self.set_deadline(now);
             let wants_input = self.exchange.wants_input();
-            let event = tokio::select! {
+            let mut end = None;
+            tokio::select! {
                 biased;
-                () = &mut stop, if !self.exchange.stopping => Event::Stop,
-                answers = self.answers.recv(), if self.exchange.is_open() => Event::Answers(answers),
-                read = self.stream.read_buf(self.exchange.buffer()), if wants_input => Event::Read(read),
-                () = self.deadline.passed() => Event::Deadline,
-            };
-            now = clock.now();
-            match event {
-                Event::Stop => self.exchange.stopping = true,
-                Event::Answers(answers) => self.take_answers(answers),
-                Event::Read(Ok(0)) => self.exchange.ended = true,
-                Event::Read(Ok(_)) => {}
-                Event::Read(Err(_)) => return End::Lost,
-                Event::Deadline => {
-                    if let Some(end) = self.pass_deadline(now) {
-                        return end;
-                    }
-                }
+                () = &mut stop, if !self.exchange.stopping => self.exchange.stopping = true,
+                answers = self.answers.recv(), if self.exchange.is_open() => self.take_answers(answers),
+                read = self.stream.read_buf(self.exchange.buffer()), if wants_input => match read {
+                    Ok(length) => self.exchange.ended |= length == 0,
+                    Err(_) => end = Some(End::Lost),
+                },
+                () = self.deadline.passed() => end = self.pass_deadline(clock.now()),
             }
+            if let Some(end) = end {
+                return end;
+            }
+            now = clock.now();
         }
     }
 
@@ -147,8 +134,7 @@ impl Connection {
     }
 
     /// Takes all answers that are there, so that they go out in one write.
-    fn take_answers(&mut self, answers: Option<Vec<(Tag, Said)>>) {
-        let mut next = answers;
+    fn take_answers(&mut self, mut next: Option<Vec<(Tag, Said)>>) {
         while let Some(answers) = next {
             self.exchange.take_answers(answers);
             next = self.answers.try_recv().ok();
@@ -222,7 +208,7 @@ async fn close(stream: &mut TcpStream, broken: bool) -> End {
         return End::Lost;
     }
     let drain = async {
-        let mut scratch = [0; 4096];
+        let mut scratch = vec![0; 16 * 1024];
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
             match stream.read(&mut scratch).await {

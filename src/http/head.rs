@@ -81,33 +81,24 @@ pub(crate) enum Method {
 }
 
 impl Method {
+    const WORDS: [(&str, Method); 8] = [
+        ("GET", Method::Get),
+        ("HEAD", Method::Head),
+        ("OPTIONS", Method::Options),
+        ("POST", Method::Post),
+        ("PUT", Method::Put),
+        ("PATCH", Method::Patch),
+        ("DELETE", Method::Delete),
+        ("CONNECT", Method::Connect),
+    ];
+
     fn parse(word: &str) -> Method {
-        match word {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "OPTIONS" => Method::Options,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "PATCH" => Method::Patch,
-            "DELETE" => Method::Delete,
-            "CONNECT" => Method::Connect,
-            _ => Method::Other,
-        }
+        Method::WORDS.iter().find(|(known, _)| *known == word).map_or(Method::Other, |(_, method)| *method)
     }
 
     /// The method as it is written.
     pub(crate) fn word(self) -> &'static str {
-        match self {
-            Method::Get => "GET",
-            Method::Head => "HEAD",
-            Method::Options => "OPTIONS",
-            Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Patch => "PATCH",
-            Method::Delete => "DELETE",
-            Method::Connect => "CONNECT",
-            Method::Other => "?",
-        }
+        Method::WORDS.iter().find(|(_, method)| *method == self).map_or("?", |(word, _)| word)
     }
 
     /// Whether its answer has no body.
@@ -278,18 +269,16 @@ impl<'b> Control<'b> {
                 self.host = Some(field.value);
                 self.hosts += 1;
             }
-            6 if is("expect") => self.take_expect(field.value),
+            6 if is("expect") && self.expect.is_none() && field.value.eq_ignore_ascii_case(b"100-continue") => {
+                self.expect = Some(Expect::Continue);
+            }
+            6 if is("expect") => self.expect = Some(Expect::Unknown),
             10 if is("connection") => self.take_connection(field.value),
             14 if is("content-length") => self.take_length(field.value)?,
             17 if is("transfer-encoding") => self.take_coding(field.value)?,
             _ => {}
         }
         Ok(())
-    }
-
-    fn take_expect(&mut self, value: &[u8]) {
-        let met = value.eq_ignore_ascii_case(b"100-continue") && self.expect != Some(Expect::Unknown);
-        self.expect = Some(if met { Expect::Continue } else { Expect::Unknown });
     }
 
     fn take_connection(&mut self, value: &[u8]) {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 
-use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::clock::Moment;
+use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::replication::event::Token;
 
 /// Most calls in one batch; connections bound theirs far below.
@@ -31,7 +31,7 @@ struct Caller {
 
 impl Callers {
     /// Takes a batch: its calls, each under a token of its own, and when they arrived.
-    pub(super) fn take(&mut self, batch: Batch) -> (Moment, impl Iterator<Item = (Token, Call)>) {
+    pub(super) fn take(&mut self, batch: Batch) -> (Moment, impl Iterator<Item = (Token, Call)> + use<>) {
         let Batch { arrived, calls, answers } = batch;
         self.last += 1;
         let tags = calls.iter().map(|(tag, _)| *tag).collect();

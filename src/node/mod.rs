@@ -3,16 +3,16 @@
 //! there is no lock around it; and the loop never waits for a client, a peer or the disk.
 
 mod callers;
+pub mod start;
 mod steps;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
 
 use crate::clock::{Clock, Moment};
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::link::{LinkEvent, Links};
 use crate::membership::fixed::FixedView;
 use crate::observe::classic;
@@ -130,8 +130,8 @@ impl Node {
                 timer.as_mut().reset(due);
             }
         }
-        let takes_calls = self.replica.open_writes() < OPEN_WRITES_MAX
-            && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX;
+        let takes_calls =
+            self.replica.open_writes() < OPEN_WRITES_MAX && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX;
         tokio::select! {
             biased;
             _ = inputs.end.wait_for(|end| *end) => return false,
@@ -140,10 +140,15 @@ impl Node {
             () = timer, if deadline.is_some() => {}
         }
         // The first that had something woke the loop; the others may have something, too.
-        while self.events.len() < EVENTS_PER_TURN_MAX && let Ok(event) = inputs.links.try_recv() {
+        while self.events.len() < EVENTS_PER_TURN_MAX
+            && let Ok(event) = inputs.links.try_recv()
+        {
             self.events.push(event);
         }
-        while takes_calls && self.batches.len() < EVENTS_PER_TURN_MAX && let Ok(batch) = inputs.calls.try_recv() {
+        while takes_calls
+            && self.batches.len() < EVENTS_PER_TURN_MAX
+            && let Ok(batch) = inputs.calls.try_recv()
+        {
             self.batches.push(batch);
         }
         self.step_all();
@@ -190,6 +195,12 @@ impl Node {
                     self.apply_view(view);
                 }
             }
+            LinkEvent::Overflow { peer, kind } => {
+                let peer = &self.names[peer.index()];
+                tracing::error!(peer, kind = kind.word(), "takes nothing any more; its link was emptied");
+            }
+            // The links themselves log these.
+            LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Refused { .. } => {}
         }
     }
 
@@ -249,9 +260,16 @@ impl Node {
                 Action::Send { epoch, .. } if epoch < *self.epoch.borrow() => {}
                 Action::Send { to, epoch, message } => self.send(to, epoch, &message, now),
                 Action::Answer { token, answer } => self.answer(token, Said::Answer(answer)),
+                // `store_in_memory` has taken these.
                 Action::Persist(_) => {}
+                Action::BeginCopy | Action::SwitchStore | Action::ReportSynced { .. } => {
+                    unreachable!("the one view of a fixed membership lists nobody as joining")
+                }
                 Action::Distrust { peer, why } => {
-                    tracing::error!(peer = self.names[peer.index()], "broke the protocol, its connections are closed: {why}");
+                    tracing::error!(
+                        peer = self.names[peer.index()],
+                        "broke the protocol, its connections are closed: {why}"
+                    );
                     self.links.reset(peer);
                 }
             }
@@ -311,6 +329,7 @@ impl Node {
         let is_primary = self.replica.view().is_some_and(|view| view.primary == self.me);
         match self.replica.standing() {
             Standing::Starting => "starting",
+            Standing::Joining => "joining",
             Standing::Out => "out",
             Standing::Recovering | Standing::Ready if is_primary => "primary",
             Standing::Recovering | Standing::Ready => "backup",

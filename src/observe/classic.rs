@@ -1,7 +1,34 @@
 //! The classic log: the lines in which the program's ancestor showed the protocol, word for word.
+//!
+//! ```text
+//! [2026-11-22 20:58:53] CLIENT [REQUEST] [POST] /note [{"title":"Hello World","body":"this is new note"}]
+//! [2026-11-22 20:58:53] REPLICA [REQUEST] Forward request to primary  127.0.0.1:20000 > 127.0.0.1:10000 link=2 frame=17
+//! ```
+//!
+//! With `log: json` each line is an object instead: `time` (RFC 3339, local), `event` (the names of [`Shown`]'s
+//! variants in snake case), and that variant's members, where `ms` is a duration in milliseconds. A body is a string,
+//! cut as in the classic lines.
+
+use std::fmt::{self, Write};
+
+use serde::{Serialize, Serializer};
+use tracing::field::{Field, Visit};
+use tracing::{Level, enabled, event};
+
+use crate::config::LogStyle;
+
+/// The target of these events in tracing, for filters.
+pub const TARGET: &str = "primacy::classic";
+
+/// Longest body or path in a line, in bytes; a log is for reading, and a queued line is memory.
+const SHOWN_BYTES_MAX: usize = 1024;
+
+/// Where the addresses begin, counted from the word REPLICA, so that they stand below each other.
+const ADDRESSES_COLUMN: usize = 46;
 
 /// A step of the protocol that the log shows, with its words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// A write goes from the contacted replica to the primary (remote-write).
     Forward,
@@ -11,19 +38,251 @@ pub enum Step {
     Move,
 }
 
+impl Step {
+    /// The ancestor's words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Step::Forward => "Forward request to primary",
+            Step::Tell => "Tell backups to update",
+            Step::Move => "Move item to new primary",
+        }
+    }
+}
+
 /// Whether anybody reads these lines; ask before making their arguments.
 pub fn enabled() -> bool {
-    false
+    enabled!(target: TARGET, Level::INFO)
 }
 
 /// A client's request, before it goes to the replica's loop. `body` is as it came.
-pub fn client_request(_method: &str, _path: &str, _body: &[u8]) {}
+pub fn client_request(method: &str, path: &str, body: &[u8]) {
+    show(&Shown::ClientRequest { method, path, body });
+}
 
 /// A client's answer, before its bytes are written. `body` is without its last newline.
-pub fn client_reply(_method: &str, _path: &str, _body: &[u8], _took_ns: u64) {}
+pub fn client_reply(method: &str, path: &str, body: &[u8], took_ns: u64) {
+    show(&Shown::ClientReply { method, path, body, took_ns });
+}
 
-/// A frame that begins a step, before it is written: the number of its connection in this process, and its own number on it.
-pub fn replica_request(_step: Step, _from: &str, _to: &str, _link: u64, _frame: u64) {}
+/// A frame that begins a step, before it is written: the number of its connection in this process, 0 where it has none
+/// yet, and its own number on it.
+pub fn replica_request(step: Step, from: &str, to: &str, link: u64, frame: u64) {
+    show(&Shown::ReplicaRequest { step, from, to, link, frame });
+}
 
 /// The frame that ends it.
-pub fn replica_reply(_step: Step, _from: &str, _to: &str, _took_ns: u64) {}
+pub fn replica_reply(step: Step, from: &str, to: &str, took_ns: u64) {
+    show(&Shown::ReplicaReply { step, from, to, took_ns });
+}
+
+fn show(shown: &Shown<'_>) {
+    // Both forms are lazy: only the one that the log's style asks for is ever made.
+    event!(target: TARGET, Level::INFO, classic = %shown, json = %Json(shown));
+}
+
+/// What one line tells. Its `Display` is the classic line, its `Serialize` the JSON one, both without the time.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Shown<'a> {
+    /// A client asked.
+    ClientRequest {
+        /// The method, also of requests by frames.
+        method: &'a str,
+        /// The path with its query.
+        #[serde(serialize_with = "as_text_of_str")]
+        path: &'a str,
+        /// The body as it came.
+        #[serde(serialize_with = "as_text")]
+        body: &'a [u8],
+    },
+    /// A client was answered.
+    ClientReply {
+        /// The request's method.
+        method: &'a str,
+        /// The request's path.
+        #[serde(serialize_with = "as_text_of_str")]
+        path: &'a str,
+        /// The answer's body.
+        #[serde(serialize_with = "as_text")]
+        body: &'a [u8],
+        /// From the request's arrival, in ns.
+        #[serde(rename = "ms", serialize_with = "as_ms")]
+        took_ns: u64,
+    },
+    /// One replica asked another.
+    ReplicaRequest {
+        /// For what.
+        step: Step,
+        /// The sender's address.
+        from: &'a str,
+        /// The receiver's.
+        to: &'a str,
+        /// The connection's number in this process; null in JSON where it has none yet.
+        #[serde(serialize_with = "as_link")]
+        link: u64,
+        /// The frame's number on its link.
+        frame: u64,
+    },
+    /// It was answered.
+    ReplicaReply {
+        /// What was asked for.
+        step: Step,
+        /// The sender of the answer.
+        from: &'a str,
+        /// Its receiver, who asked.
+        to: &'a str,
+        /// From the asking, in ns.
+        #[serde(rename = "ms", serialize_with = "as_ms")]
+        took_ns: u64,
+    },
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Shown::ClientRequest { method, path, body } => {
+                write!(f, "CLIENT [REQUEST] [{method}] {} [{}]", Text(path.as_bytes()), Text(body))
+            }
+            Shown::ClientReply { method, path, body, took_ns } => {
+                write!(f, "CLIENT [REPLY] [{method}] {} [{}] {}", Text(path.as_bytes()), Text(body), Ms(took_ns))
+            }
+            Shown::ReplicaRequest { step, from, to, link, frame } => {
+                write_step(f, "REPLICA [REQUEST] ", step)?;
+                write!(f, "{from} > {to} ")?;
+                match link {
+                    0 => write!(f, "link=- frame={frame}"),
+                    _ => write!(f, "link={link} frame={frame}"),
+                }
+            }
+            Shown::ReplicaReply { step, from, to, took_ns } => {
+                write_step(f, "REPLICA [REPLY] ", step)?;
+                write!(f, "{from} > {to} {}", Ms(took_ns))
+            }
+        }
+    }
+}
+
+/// Who did what, filled with spaces up to the addresses.
+fn write_step(f: &mut fmt::Formatter<'_>, who: &str, step: Step) -> fmt::Result {
+    write!(f, "{who}{:<width$}", step.words(), width = ADDRESSES_COLUMN - who.len())
+}
+
+/// Nanoseconds as milliseconds with two decimals.
+struct Ms(u64);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Whole numbers: a float of many digits would be rounded twice.
+        let hundredths = self.0.saturating_add(5_000) / 10_000;
+        write!(f, "{}.{:02} ms", hundredths / 100, hundredths % 100)
+    }
+}
+
+/// Bytes from outside as one line of text: cut to [`SHOWN_BYTES_MAX`], invalid UTF-8 replaced, control characters escaped.
+struct Text<'a>(&'a [u8]);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = cut(self.0);
+        for chunk in shown.utf8_chunks() {
+            write_escaped(f, chunk.valid())?;
+            if !chunk.invalid().is_empty() {
+                f.write_char(char::REPLACEMENT_CHARACTER)?;
+            }
+        }
+        if shown.len() < self.0.len() { f.write_char('…') } else { Ok(()) }
+    }
+}
+
+/// The first [`SHOWN_BYTES_MAX`] bytes, less those of a character that would be cut in two.
+fn cut(bytes: &[u8]) -> &[u8] {
+    if bytes.len() <= SHOWN_BYTES_MAX {
+        return bytes;
+    }
+    // In UTF-8 a character has at most three bytes after its first; more of them in a row are no character.
+    let continues = |at: usize| bytes[at] & 0b1100_0000 == 0b1000_0000;
+    let end = (SHOWN_BYTES_MAX - 3..=SHOWN_BYTES_MAX).rev().find(|at| !continues(*at)).unwrap_or(SHOWN_BYTES_MAX);
+    &bytes[..end]
+}
+
+/// Appends `text` with its control characters escaped.
+pub(super) fn escape_into(line: &mut String, text: &str) {
+    // Writing to a String cannot fail.
+    let _ = write_escaped(line, text);
+}
+
+/// Writes `text` in runs between the characters that must be escaped.
+fn write_escaped(out: &mut impl Write, text: &str) -> fmt::Result {
+    let mut rest = text;
+    while let Some(at) = rest.find(is_unsafe) {
+        out.write_str(&rest[..at])?;
+        let mut after = rest[at..].chars();
+        if let Some(c) = after.next() {
+            write!(out, "{}", c.escape_default())?;
+        }
+        rest = after.as_str();
+    }
+    out.write_str(rest)
+}
+
+/// Whether a terminal would act on this character, not show it: control characters, line separators, and the marks that
+/// change the direction of what follows.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The JSON form of a line, made only when it is written.
+struct Json<'a>(&'a Shown<'a>);
+
+impl fmt::Display for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+    }
+}
+
+fn as_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = cut(bytes);
+    let mark = if shown.len() < bytes.len() { "…" } else { "" };
+    serializer.collect_str(&format_args!("{}{mark}", String::from_utf8_lossy(shown)))
+}
+
+fn as_text_of_str<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    as_text(text.as_bytes(), serializer)
+}
+
+fn as_ms<S: Serializer>(ns: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(*ns as f64 / 1e6)
+}
+
+fn as_link<S: Serializer>(link: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    (*link != 0).then_some(link).serialize(serializer)
+}
+
+/// Takes an event's text in one style.
+pub(super) struct Line {
+    /// The field that holds it in this style.
+    field: &'static str,
+    /// The line, without its time.
+    pub(super) text: String,
+}
+
+impl Line {
+    /// Empty, to be recorded in this style.
+    pub(super) fn new(style: LogStyle) -> Line {
+        let field = if style == LogStyle::Json { "json" } else { "classic" };
+        // Most lines are shorter: one allocation each.
+        Line { field, text: String::with_capacity(192) }
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == self.field {
+            // Writing to a String cannot fail.
+            let _ = write!(self.text, "{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -133,11 +133,15 @@ impl Replica {
         })
     }
 
-    /// After `ready`: open writes that were seen are done, the others are sent (again); reads start anew (V10).
+    /// After `ready`: open writes that were seen are done (V10), or `unknown` where too few replicas hold them (V3); the
+    /// others are sent (again); reads start anew.
     pub(super) fn resume_clients(&mut self) {
         let numbers: Vec<u64> = self.clients.writes.keys().copied().collect();
         for number in numbers {
             match self.clients.writes.get(&number).and_then(|open| open.seen) {
+                Some(_) if self.too_few_in_sync().is_some() => {
+                    self.abandon_write(number, "too few replicas are in sync to confirm the write");
+                }
                 Some(done) => self.finish_write(number, Outcome::Done(done), Phases::default()),
                 None => self.start_write(number),
             }
@@ -180,8 +184,10 @@ impl Replica {
         let Some(open) = self.clients.close_write(number) else { return };
         let total = self.now.moment.nanos_since(open.arrived);
         phases.moved = open.moved;
-        let spent = phases.forward + phases.moved + phases.replicate + phases.queue;
-        phases.queue += total.saturating_sub(spent);
+        // A peer may have sent any numbers.
+        let spent =
+            [phases.forward, phases.moved, phases.replicate, phases.queue].into_iter().fold(0, u64::saturating_add);
+        phases.queue = phases.queue.saturating_add(total.saturating_sub(spent));
         let primary = self.primary_of(match &outcome {
             Outcome::Done(done) => done.id,
             _ => open.write.operation.item(),

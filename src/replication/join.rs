@@ -32,6 +32,11 @@ pub(super) struct Joining {
     offered: bool,
     /// Records that were wanted and have not come.
     wanted: BTreeSet<NoteId>,
+    /// How many copies were to take the store's place, those of earlier views included, and how many have.
+    switches_asked: u64,
+    switches_done: u64,
+    /// Whether that of this view's copy is asked for.
+    switching: bool,
     /// The store that the copy became.
     store: Option<StoreId>,
     /// Who counts this joiner, and that member's last update before it did.
@@ -66,11 +71,11 @@ impl Replica {
     /// are the updates that came then (what broke without: 9).
     pub(super) fn begin_joining(&mut self) {
         self.standing = Standing::Joining;
-        let mut old = std::mem::take(&mut self.joining.old);
+        let Joining { mut old, switches_asked, switches_done, .. } = std::mem::take(&mut self.joining);
         old.absorb(std::mem::take(&mut self.items));
         self.items = Items::of_joiner();
         self.keys = super::keys::Keys::default();
-        self.joining = Joining { old, ..Joining::default() };
+        self.joining = Joining { old, switches_asked, switches_done, ..Joining::default() };
         self.act(Action::BeginCopy);
     }
 
@@ -97,8 +102,8 @@ impl Replica {
 
     /// Records that this joiner wanted.
     pub(super) fn on_copied(&mut self, from: ReplicaId, copied: Copied) {
-        if self.standing != Standing::Joining || !self.is_view_primary(from) {
-            return self.distrust(from, "sent copied records to who does not join from it");
+        if self.standing != Standing::Joining || !self.is_view_primary(from) || self.joining.wanted.is_empty() {
+            return self.distrust(from, "sent copied records to who does not want them");
         }
         for id in copied.gone.iter().chain(copied.records.iter().map(|record| &record.id)) {
             self.joining.wanted.remove(id);
@@ -122,13 +127,18 @@ impl Replica {
     /// J3: the whole copy replaces the old store in one step, once all of it is durable: the store does both in order.
     fn switch_when_whole(&mut self) {
         if self.joining.offered && self.joining.wanted.is_empty() {
+            self.joining.switching = true;
+            self.joining.switches_asked += 1;
             self.act(Action::SwitchStore);
         }
     }
 
-    /// The copy is the store now: everybody shall count this joiner.
+    /// A copy is the store now: everybody shall count this joiner, unless the copy is one that a view cut short while a slow
+    /// disk had it.
     pub(super) fn on_switched(&mut self, store: StoreId) {
-        if self.standing != Standing::Joining || !self.joining.offered {
+        self.joining.switches_done += 1;
+        let newest = self.joining.switches_done == self.joining.switches_asked;
+        if self.standing != Standing::Joining || !self.joining.switching || !newest {
             return;
         }
         self.joining.store = Some(store);

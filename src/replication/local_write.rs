@@ -101,7 +101,12 @@ impl Replica {
             return self.distrust(from, "asked for an item that cannot move to it");
         }
         if let Some(moving) = self.moves.by_item.get_mut(&id) {
-            return moving.asked.push_back(from);
+            let waits = moving.state == State::Draining { taker: from } || moving.asked.contains(&from);
+            match waits {
+                false => moving.asked.push_back(from),
+                true => self.distrust(from, format!("asked for item {id} again before it was answered")),
+            }
+            return;
         }
         let exists = self.newest(id).is_some();
         match self.primary_of(id) {

@@ -21,3 +21,6 @@ pub mod replica;
 mod update;
 mod wait;
 mod write;
+
+#[cfg(test)]
+mod tests;

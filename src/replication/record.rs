@@ -250,3 +250,6 @@ pub fn first_sequence(primary: ReplicaId) -> Record {
     let version = Version { epoch: Epoch(0), counter: 0 };
     Record { id: NoteId::SEQUENCE, version, written: version, primary, value: Value::Next(NoteId(1)) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use crate::note::NoteId;
 use crate::protocol::ids::{ReplicaId, ReplicaSet, RequestId, Version};
 use crate::protocol::message::{Fetch, Fetched, Ready, Recover, Update};
 use crate::protocol::record::{KeyEntry, Record, Value};
+use crate::protocol::request::Key;
 use crate::protocol::view::View;
 
 /// Most items in one frame of recovery.
@@ -24,6 +25,9 @@ pub(super) struct Recovery {
     reports: BTreeMap<ReplicaId, Report>,
     /// Records that were chosen and have been asked for.
     missing: BTreeSet<(NoteId, Version)>,
+    /// Those that have come, apart as well: kept without the requests that made them, they would be made again after the
+    /// next view.
+    fetched: Vec<Record>,
     /// Whether the updates of recovery have been sent.
     spread: bool,
     /// The last of them.
@@ -36,7 +40,7 @@ pub(super) struct Recovery {
 struct Report {
     pending: BTreeSet<(NoteId, Version)>,
     requests: Vec<(NoteId, Version, RequestId)>,
-    keys: Vec<KeyEntry>,
+    keys: BTreeMap<(Key, NoteId), KeyEntry>,
     complete: bool,
 }
 
@@ -98,31 +102,40 @@ impl Replica {
 
     /// Everything pending here, in as many messages as it takes, at least one.
     fn reports(&self) -> Vec<Recover> {
-        let mut reports = vec![Recover::default()];
+        let (mut pending, mut requests, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for (id, chain) in self.items.chains() {
-            if reports.last().is_some_and(|report| report.pending.len() >= ITEMS_PER_FRAME_MAX) {
-                reports.push(Recover::default());
-            }
-            let Some(report) = reports.last_mut() else { continue };
-            report.pending.extend(chain.versions().map(|version| (id, version)));
-            report.requests.extend(chain.requests().iter().map(|(version, request)| (id, *version, *request)));
-            report.keys.extend(self.keys.of_note(id).cloned());
+            pending.extend(chain.versions().map(|version| (id, version)));
+            requests.extend(chain.requests().iter().map(|(version, request)| (id, *version, *request)));
+            keys.extend(self.pending_keys(id).cloned());
         }
-        let last = reports.len() - 1;
-        reports[..last].iter_mut().for_each(|report| report.more = true);
-        reports
+        let longest = pending.len().max(requests.len()).max(keys.len());
+        let frames = longest.div_ceil(ITEMS_PER_FRAME_MAX).max(1);
+        let report = |frame: usize| Recover {
+            pending: piece(&pending, frame),
+            requests: piece(&requests, frame),
+            keys: piece(&keys, frame),
+            more: frame + 1 < frames,
+        };
+        (0..frames).map(report).collect()
+    }
+
+    /// The key entries of a note that are pending (K1): those whose record is newer than what is known to be committed.
+    fn pending_keys(&self, id: NoteId) -> impl Iterator<Item = &KeyEntry> {
+        let committed = self.items.committed(id).map(|record| record.version);
+        self.keys.of_note(id).filter(move |entry| committed.is_none_or(|committed| entry.done.version > committed))
     }
 
     /// At the view's primary: a member reports. When all have, the largest version of each item is chosen (V8).
     pub(super) fn on_recover(&mut self, from: ReplicaId, recover: Recover) {
         let is_primary = self.view.as_ref().is_some_and(|view| view.primary == self.me());
-        let report = self.recovery.reports.entry(from).or_default();
-        if !is_primary || !self.in_sync.contains(from) || report.complete {
+        let complete = self.recovery.reports.get(&from).is_some_and(|report| report.complete);
+        if !is_primary || !self.in_sync.contains(from) || complete || self.recovery.spread {
             return self.distrust(from, "sent `recover` to who does not wait for it");
         }
+        let report = self.recovery.reports.entry(from).or_default();
         report.pending.extend(recover.pending);
         report.requests.extend(recover.requests);
-        report.keys.extend(recover.keys);
+        report.keys.extend(recover.keys.into_iter().map(|entry| ((entry.key.clone(), entry.item), entry)));
         report.complete = !recover.more;
         let complete = |replica| self.recovery.reports.get(&replica).is_some_and(|report| report.complete);
         if self.in_sync.iter().all(complete) {
@@ -172,7 +185,7 @@ impl Replica {
                     format!("sent version {} of item {}, which was not asked for", record.version, record.id),
                 );
             }
-            self.items.keep_pending(record);
+            self.recovery.fetched.push(record);
         }
         self.spread_when_held();
     }
@@ -185,8 +198,12 @@ impl Replica {
         let reports = std::mem::take(&mut self.recovery.reports);
         let chosen = chosen(&reports);
         self.recovery.spread = true;
+        for record in std::mem::take(&mut self.recovery.fetched) {
+            self.items.keep_pending(record);
+        }
         for report in reports.values() {
-            self.keep(&[], &report.requests, &report.keys);
+            let keys: Vec<_> = report.keys.values().cloned().collect();
+            self.keep(&[], &report.requests, &keys);
         }
         for part in self.parts(&chosen) {
             self.spread(&part, &reports);
@@ -202,38 +219,41 @@ impl Replica {
         split(chosen.iter().filter_map(|(id, version)| self.items.get(*id, *version).cloned()).collect())
     }
 
-    /// One update of recovery: to each member the records that it did not report, to all the requests and keys.
+    /// One update of recovery: to each member the records and keys that it did not report, to all the requests.
     fn spread(&mut self, part: &[Record], reports: &BTreeMap<ReplicaId, Report>) {
         let ids: BTreeSet<NoteId> = part.iter().map(|record| record.id).collect();
         let chosen: Vec<_> = part.iter().map(|record| (record.id, record.version)).collect();
         let told = || reports.values().flat_map(|report| &report.requests).filter(|(id, ..)| ids.contains(id));
         let requests: BTreeSet<_> = told().copied().collect();
-        let keys: Vec<KeyEntry> = ids.iter().flat_map(|id| self.keys.of_note(*id)).cloned().collect();
+        let keys: Vec<KeyEntry> = ids.iter().flat_map(|id| self.pending_keys(*id)).cloned().collect();
         let n = self.open_update(chosen.clone(), None);
         for member in self.others.iter() {
-            let reported = |record: &&Record| {
-                reports.get(&member).is_some_and(|report| report.pending.contains(&(record.id, record.version)))
+            let report = reports.get(&member);
+            let reported =
+                |record: &Record| report.is_some_and(|report| report.pending.contains(&(record.id, record.version)));
+            let has_key = |entry: &KeyEntry| {
+                report.is_some_and(|report| report.keys.get(&(entry.key.clone(), entry.item)) == Some(entry))
             };
             let records = part.iter().filter(|record| !reported(record)).cloned().collect();
+            let keys = keys.iter().filter(|entry| !has_key(entry)).cloned().collect();
             let requests = requests.iter().copied().collect();
-            self.send(member, Update { n, records, requests, keys: keys.clone(), chosen: chosen.clone() });
+            self.send(member, Update { n, records, requests, keys, chosen: chosen.clone() });
         }
-        let records = chosen.iter().filter_map(|(id, version)| self.items.store_now(*id, *version)).collect();
+        let records = self.unstored(&chosen);
         let persist = Persist { records, keys, ..Persist::default() };
         self.persist(persist, Stored::Own(n));
     }
 
+    /// A record that an update of recovery names, and that is neither here nor in it.
+    pub(super) fn missing_choice(&self, update: &Update) -> Option<(NoteId, Version)> {
+        let sent: BTreeSet<_> = update.records.iter().map(|record| (record.id, record.version)).collect();
+        update.chosen.iter().find(|item| !sent.contains(item) && !self.items.holds(item.0, item.1)).copied()
+    }
+
     /// Of the records that an update of recovery names, those that were kept in memory only: a member puts them into its
-    /// store, too (what broke without: 14). Fails with the first that is not here at all.
-    pub(super) fn chosen_records(&mut self, chosen: &[(NoteId, Version)]) -> Result<Vec<Record>, (NoteId, Version)> {
-        let mut unstored = Vec::new();
-        for (id, version) in chosen {
-            if !self.items.holds(*id, *version) {
-                return Err((*id, *version));
-            }
-            unstored.extend(self.items.store_now(*id, *version));
-        }
-        Ok(unstored)
+    /// store, too (what broke without: 14).
+    pub(super) fn unstored(&mut self, chosen: &[(NoteId, Version)]) -> Vec<Record> {
+        chosen.iter().filter_map(|(id, version)| self.items.store_now(*id, *version)).collect()
     }
 
     /// Whether updates up to `n` may be committed: those of recovery only all together.
@@ -271,6 +291,11 @@ fn chosen(reports: &BTreeMap<ReplicaId, Report>) -> BTreeMap<NoteId, Version> {
         *newest = (*newest).max(*version);
     }
     chosen
+}
+
+/// What one frame of several takes of a list.
+fn piece<T: Clone>(all: &[T], frame: usize) -> Vec<T> {
+    all.chunks(ITEMS_PER_FRAME_MAX).nth(frame).unwrap_or_default().to_vec()
 }
 
 /// Records in parts that fit a frame.

@@ -46,7 +46,7 @@ impl Replica {
         };
         let Some(began) = self.clients.writes.get(&number).and_then(|open| open.began) else { return };
         let wait = self.now.moment.nanos_since(began);
-        let forward = wait.saturating_sub(phases.queue + phases.replicate);
+        let forward = wait.saturating_sub(phases.queue).saturating_sub(phases.replicate);
         self.finish_write(number, outcome, Phases { forward, ..phases });
     }
 }

@@ -166,22 +166,19 @@ impl Replica {
             let why = format!("sent update {} after update {}", update.n, incoming.last);
             return self.distrust(from, why);
         }
-        incoming.last = update.n;
-        let mut items: Vec<_> = update.records.iter().map(|record| (record.id, record.version)).collect();
+        if let Some((id, version)) = self.missing_choice(&update) {
+            let why = format!("chose version {version} of item {id}, which is not here and was not sent");
+            return self.distrust(from, why);
+        }
         let Update { n, records, requests, keys, chosen } = update;
+        let mut items: Vec<_> = records.iter().map(|record| (record.id, record.version)).collect();
         self.keep(&records, &requests, &keys);
-        let records = match self.chosen_records(&chosen) {
-            Err((id, version)) => {
-                return self.distrust(
-                    from,
-                    format!("chose version {version} of item {id}, which is not here and was not sent"),
-                );
-            }
-            // Those that came with this update, and those that were here in memory only.
-            Ok(unstored) => records.into_iter().chain(unstored).collect(),
-        };
+        // Those that came with this update, and of recovery those that were here in memory only.
+        let records = records.into_iter().chain(self.unstored(&chosen)).collect();
         items.extend(chosen);
-        self.incoming.entry(from).or_default().open.push_back(items);
+        let incoming = self.incoming.entry(from).or_default();
+        incoming.last = n;
+        incoming.open.push_back(items);
         self.persist(Persist { number: 0, records, keys, forget: Vec::new() }, Stored::From(from, n));
     }
 

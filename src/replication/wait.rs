@@ -132,14 +132,15 @@ impl Due {
 impl Replica {
     /// Answers what is due, if a lease covers it (R2); else it waits for one.
     pub(super) fn answer_due(&mut self) {
-        if self.waits.due.is_empty() {
-            return;
-        }
         let serves = self.serves(self.now.moment);
-        for due in std::mem::take(&mut self.waits.due) {
-            match serves {
-                true => self.answer(due),
-                false => self.postpone(due),
+        // A page whose notes have all gone makes the page after it due, so what comes up on the way is answered, too: later
+        // there may be no turn.
+        while !self.waits.due.is_empty() {
+            for due in std::mem::take(&mut self.waits.due) {
+                match serves {
+                    true => self.answer(due),
+                    false => self.postpone(due),
+                }
             }
         }
     }

@@ -254,3 +254,61 @@ fn a_reader_knows_what_it_waits_for() {
     }
     assert_eq!(reader.phase(), Phase::Idle);
 }
+
+/// Draws numbers from a seed (xorshift64*), so that a failure can be had again.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
+    }
+}
+
+/// Good and bad requests one after another, with some bytes changed, left out or doubled.
+fn garble(draw: &mut Draw, samples: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = (0..1 + draw.below(3)).flat_map(|_| samples[draw.below(samples.len())].clone()).collect();
+    for _ in 0..draw.below(4) {
+        let at = draw.below(bytes.len());
+        match draw.below(4) {
+            0 => bytes[at] = draw.below(256) as u8,
+            1 => bytes[at] = b"\r\n\0 \t:;,0\"%"[draw.below(11)],
+            2 => drop(bytes.drain(at..(at + 1 + draw.below(8)).min(bytes.len()))),
+            _ => bytes.insert(at, bytes[at]),
+        }
+        if bytes.is_empty() {
+            bytes.push(b'G');
+        }
+    }
+    bytes
+}
+
+#[test]
+fn garbled_requests_are_read_the_same_wherever_they_are_cut() {
+    let seed = std::env::var("PRIMACY_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0x9e37_79b9_7f4a_7c15);
+    println!("again with PRIMACY_SEED={seed}");
+    let mut draw = Draw(seed);
+    let samples: Vec<Vec<u8>> =
+        good().into_iter().map(String::into_bytes).chain(bad().into_iter().map(|(bytes, ..)| bytes)).collect();
+    let mut refused = 0;
+    for round in 0..5000 {
+        let bytes = garble(&mut draw, &samples);
+        let whole = read(&[&bytes]);
+        refused += usize::from(whole.1.is_some());
+        let mut pieces = Vec::new();
+        let mut rest = bytes.as_slice();
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(1 + draw.below(rest.len().min(40)));
+            pieces.push(piece);
+            rest = behind;
+        }
+        let (requests, refusal) = read(&pieces);
+        let text = bytes.escape_ascii();
+        assert_eq!(requests, whole.0, "round {round}: {text}");
+        // What is wrong may show earlier in pieces, but it is wrong all the same.
+        assert_eq!(refusal.is_some(), whole.1.is_some(), "round {round}: {text}");
+    }
+    assert!((1000..5000).contains(&refused), "{refused} were refused: both ways must be tried");
+}

@@ -79,7 +79,7 @@ impl LogStore {
         let LogStore { medium, .. } = old;
         let medium = match Arc::try_unwrap(medium) {
             Ok(written) => written.into_inner().medium,
-            Err(_) => return Err(MediumError::Poisoned.into()),
+            Err(_) => return Err(MediumError::Broken.into()),
         };
         Ok((LogStore::create(medium).await?, last_epoch))
     }
@@ -213,5 +213,97 @@ impl RaftLogStorage<ViewLog> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         let record = LogRecord::Purged(log_id);
         self.write(vec![record]).await.map_err(|error| StorageIOError::write_logs(&error).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use openraft::testing::{StoreBuilder, Suite};
+    use tokio::sync::mpsc;
+
+    use super::super::state_machine::{Applied, StateMachine};
+    use super::*;
+    use crate::store::{Disk, MemoryDisk};
+
+    /// Makes stores for the library's own tests of stores.
+    struct Stores;
+
+    impl StoreBuilder<ViewLog, LogStore, StateMachine<Applied>, mpsc::Receiver<Applied>> for Stores {
+        async fn build(
+            &self,
+        ) -> Result<(mpsc::Receiver<Applied>, LogStore, StateMachine<Applied>), StorageError> {
+            let disk = MemoryDisk::new();
+            disk.make_folder(Path::new("/replica")).unwrap();
+            let medium = Medium::open(Arc::new(disk), Path::new("/replica/consensus")).unwrap();
+            let store = LogStore::open(medium).await.unwrap();
+            let (output, applied) = mpsc::channel(64);
+            Ok((applied, store.clone(), StateMachine::new(store, output)))
+        }
+    }
+
+    #[test]
+    fn the_store_keeps_what_the_library_demands() {
+        Suite::test_all(Stores).unwrap();
+    }
+
+    fn folder() -> (MemoryDisk, impl Fn(&MemoryDisk) -> Medium) {
+        let disk = MemoryDisk::new();
+        disk.make_folder(Path::new("/replica")).unwrap();
+        (disk, |disk| Medium::open(Arc::new(disk.clone()), Path::new("/replica/consensus")).unwrap())
+    }
+
+    fn entry(index: u64) -> Entry {
+        let log_id = LogId::new(openraft::CommittedLeaderId::new(1, 7), index);
+        Entry { log_id, payload: openraft::EntryPayload::Blank }
+    }
+
+    #[tokio::test]
+    async fn a_start_finds_what_was_written_and_the_same_voter() {
+        let (disk, open) = folder();
+        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        store.save_vote(&Vote::new(3, 7)).await.unwrap();
+        let entries = (0..5).map(|index| LogRecord::Entry(entry(index))).collect();
+        store.write(entries).await.unwrap();
+        store.truncate(entry(4).log_id).await.unwrap();
+        store.purge(entry(1).log_id).await.unwrap();
+        let id = store.id();
+        drop(store);
+        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        assert_eq!(store.id(), id);
+        assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(3, 7)));
+        assert_eq!(store.last(), Some(entry(3).log_id));
+        assert_eq!(store.try_get_log_entries(..).await.unwrap(), [entry(2), entry(3)]);
+    }
+
+    #[tokio::test]
+    async fn what_was_rewritten_is_the_same_and_shorter() {
+        let (disk, open) = folder();
+        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        for term in 0..=RECORDS_MAX as u64 {
+            store.save_vote(&Vote::new(term, 7)).await.unwrap();
+        }
+        assert!(store.medium.lock().await.records < RECORDS_MAX / 2);
+        drop(store);
+        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(RECORDS_MAX as u64, 7)));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_taken_over_once_and_a_store_begun_anew_has_another_voter() {
+        let (disk, open) = folder();
+        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        assert_eq!(store.adopt(ClusterId(1)).await.unwrap(), ClusterId(1));
+        assert_eq!(store.cluster(), None, "nothing of it is stored");
+        assert_eq!(store.adopt(ClusterId(2)).await.unwrap(), ClusterId(2), "so another may take it in");
+        store.save_vote(&Vote::new(1, 7)).await.unwrap();
+        assert_eq!(store.adopt(ClusterId(1)).await.unwrap(), ClusterId(2));
+        assert_eq!(store.cluster(), Some(ClusterId(2)));
+        let id = store.id();
+        drop(store);
+        let (store, _) = LogStore::begin_anew(open(&disk)).await.unwrap();
+        assert_ne!(store.id(), id);
+        assert_eq!((store.cluster(), store.last()), (None, None));
     }
 }

@@ -1,0 +1,148 @@
+//! GET /note/{id} beside a minimal hyper server that answers the same bytes: `cargo bench --bench http`.
+//!
+//! Needs `wrk`. Both serve from one thread, as each replica does, in turns; the figure is the median of the rounds.
+//! What is behind our listener here answers from a map, so this measures the listener and its hop to a replica's loop.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::{Arc, mpsc};
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Request as HyperRequest, Response, service::service_fn};
+use hyper_util::rt::TokioIo;
+use primacy::clock::Clock;
+use primacy::config::{Address, Config, Durability, Limits, LinkUse, LogStyle, Mode};
+use primacy::http::{Service, serve};
+use primacy::note::{Note, NoteId};
+use primacy::protocol::ids::{Epoch, ReplicaId, Version};
+use primacy::protocol::port::{Call, Port, Said};
+use primacy::protocol::request::{Answer, Failure, Outcome, Phases, Request};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const ROUNDS: usize = 5;
+const SECONDS: &str = "3s";
+const BODY: &str = "{\"res\":200,\"note\":{\"id\":1,\"title\":\"Hello World\",\"body\":\"this is new note\"}}\n";
+const NOTE: &[u8] = b"{\"title\":\"Hello World\",\"body\":\"this is new note\"}";
+
+fn main() {
+    // `cargo test --benches` runs this too.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let ours = spawn(|listener| async move {
+        let (port, batches) = Port::open(Clock::start());
+        tokio::spawn(answer_from_a_map(batches));
+        let service = Arc::new(Service::new(port, Arc::new(config()), ReplicaId(0)));
+        let (_running, stop) = watch::channel(false);
+        serve(listener, service, stop).await;
+    });
+    let hypers = spawn(serve_by_hyper);
+    let (mut our_rates, mut hyper_rates) = (Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        our_rates.push(measure(ours));
+        hyper_rates.push(measure(hypers));
+        println!("round {round}: ours {:.0}, hyper {:.0} requests/s", our_rates[round - 1], hyper_rates[round - 1]);
+    }
+    let (our, hyper) = (median(our_rates), median(hyper_rates));
+    println!("median: ours {our:.0}, hyper {hyper:.0} requests/s, {:.3} of hyper", our / hyper);
+}
+
+/// Runs a server on a thread of its own, and returns where.
+fn spawn<F: Future<Output = ()>>(server: impl FnOnce(TcpListener) -> F + Send + 'static) -> SocketAddr {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            sender.send(listener.local_addr().expect("an address")).expect("main waits");
+            server(listener).await;
+        });
+    });
+    receiver.recv().expect("the server begins")
+}
+
+async fn serve_by_hyper(listener: TcpListener) {
+    let answer = |_: HyperRequest<hyper::body::Incoming>| async {
+        let response = Response::builder()
+            .header("content-type", "application/json")
+            .header("etag", "\"1-1\"")
+            .header("primacy-replica", "127.0.0.1:10000")
+            .header("primacy-primary", "127.0.0.1:10000")
+            .header("primacy-connection", "12; requests=12345")
+            .header(
+                "server-timing",
+                "queue;dur=0, replicate;dur=0, store;dur=0, update;dur=0, respond;dur=0.012, total;dur=0.012",
+            )
+            .body(Full::new(Bytes::from_static(BODY.as_bytes())));
+        Ok::<_, Infallible>(response.expect("a response"))
+    };
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        stream.set_nodelay(true).expect("an open socket");
+        let served =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
+        tokio::spawn(async move {
+            // wrk resets its connections at the end.
+            let _ = served.await;
+        });
+    }
+}
+
+async fn answer_from_a_map(mut batches: tokio::sync::mpsc::Receiver<primacy::protocol::port::Batch>) {
+    let notes = BTreeMap::from([(NoteId(1), Note::from_post(NOTE).expect("a note"))]);
+    let written = Version { epoch: Epoch(1), counter: 1 };
+    while let Some(batch) = batches.recv().await {
+        let say = |call| {
+            let outcome = match call {
+                Call::Note(Request::Get(id)) if notes.contains_key(&id) => {
+                    Outcome::Note { id, note: notes[&id].clone(), written }
+                }
+                _ => Outcome::Failed(Failure::not_found(NoteId(0))),
+            };
+            Said::Answer(Answer { outcome, primary: Some(ReplicaId(0)), phases: Phases::default() })
+        };
+        let said = batch.calls.into_iter().map(|(tag, call)| (tag, say(call))).collect();
+        // The client may be gone.
+        let _ = batch.answers.try_send(said);
+    }
+}
+
+fn config() -> Config {
+    Config {
+        service: 0,
+        sync: Mode::RemoteWrite,
+        replicas: vec![Address::new("127.0.0.1", 10000)],
+        min_in_sync: 1,
+        failure_timeout_ms: 1000,
+        link_delay_us: 0,
+        links: LinkUse::Persistent,
+        data: Default::default(),
+        durability: Durability::Memory,
+        log: LogStyle::Off,
+        request_timeout_ms: 5000,
+        read_wait_ms: 3000,
+        hosts: vec![],
+        listen: None,
+        limits: Limits::default(),
+    }
+}
+
+/// Requests per second, by `wrk`.
+fn measure(address: SocketAddr) -> f64 {
+    let url = format!("http://{address}/note/1");
+    let output =
+        Command::new("wrk").args(["-t1", "-c64", "-d", SECONDS, &url]).output().expect("wrk must be installed");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("Non-2xx"), "{text}");
+    let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
+    rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("wrk said {text}"))
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}

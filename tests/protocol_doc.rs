@@ -1,0 +1,322 @@
+//! protocol.md says what the program does: its examples are decoded and encoded again byte for byte, its tables name
+//! exactly the messages, codes and limits that the code has, and every rule that the code cites is in it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use primacy::config::Limits;
+use primacy::note::NOTE_BYTES_MAX;
+use primacy::protocol::codec::{self, FRAME_BYTES_MAX};
+use primacy::protocol::ids::REPLICAS_MAX;
+use primacy::protocol::message::{Got, Hello, Message};
+use primacy::protocol::record::{KeyEntry, Record};
+use primacy::protocol::request::{Code, IF_MATCH_MAX, KEY_BYTES_MAX};
+use primacy::protocol::view::View;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const DOCUMENT: &str = include_str!("../protocol.md");
+
+/// A fenced block: what stands behind its first fence, and its lines.
+struct Block {
+    info: &'static str,
+    lines: Vec<&'static str>,
+}
+
+fn blocks() -> Vec<Block> {
+    let (mut blocks, mut open) = (Vec::new(), None::<Block>);
+    for line in DOCUMENT.lines() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(info), None) => open = Some(Block { info, lines: Vec::new() }),
+            (Some(_), Some(block)) => blocks.push(block),
+            (None, Some(mut block)) => {
+                block.lines.push(line);
+                open = Some(block);
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a fenced block has no end");
+    blocks
+}
+
+/// The examples in the blocks of this kind, one a line.
+fn examples(info: &str) -> Vec<&'static str> {
+    let lines: Vec<_> = blocks().into_iter().filter(|block| block.info == info).flat_map(|block| block.lines).collect();
+    assert!(!lines.is_empty(), "there is no block ```{info}");
+    lines
+}
+
+/// The text from this heading to the next one of the same or a higher level.
+fn section(heading: &str) -> &'static str {
+    let start = DOCUMENT.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("there is no heading {heading}"));
+    let rest = &DOCUMENT[start + 1 + heading.len()..];
+    let level = heading.bytes().take_while(|byte| *byte == b'#').count();
+    let ends = (1..=level).filter_map(|level| rest.find(&format!("\n{} ", "#".repeat(level))));
+    &rest[..ends.min().unwrap_or(rest.len())]
+}
+
+/// The cells of the rows of all tables in a section, headings left out.
+fn rows(text: &'static str) -> Vec<Vec<&'static str>> {
+    let lines: Vec<_> = text.lines().collect();
+    let is_row = |line: &str| line.starts_with('|');
+    let mut rows = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let heads = lines.get(at + 1).is_some_and(|next| next.starts_with("| --- "));
+        if is_row(line) && !heads && !line.starts_with("| --- ") {
+            rows.push(line.trim_matches('|').split(" | ").map(str::trim).collect());
+        }
+    }
+    rows
+}
+
+fn word(cell: &str) -> &str {
+    cell.trim_matches('`')
+}
+
+fn assert_same_json<T: Serialize + DeserializeOwned>(json: &str) {
+    let value: T = serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"));
+    assert_eq!(serde_json::to_string(&value).expect("what was read can be written"), json);
+}
+
+fn framed(json: &str) -> Vec<u8> {
+    let mut frame = bytes::BytesMut::new();
+    codec::frame(json.as_bytes(), &mut frame);
+    frame.to_vec()
+}
+
+#[test]
+fn every_block_of_json_is_of_a_kind_that_is_tested() {
+    let kinds = ["request", "reply", "link", "refusal", "record", "key", "view", "replica"];
+    for block in blocks() {
+        if let Some(kind) = block.info.strip_prefix("json") {
+            assert!(kinds.contains(&kind.trim()), "```{} is not tested", block.info);
+        }
+    }
+}
+
+#[test]
+fn messages_are_decoded_and_encoded_byte_for_byte() {
+    for json in examples("json replica") {
+        let envelope = codec::decode(json.as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}"));
+        let frame = codec::encode(envelope.epoch, &envelope.message);
+        assert_eq!(String::from_utf8_lossy(&frame[codec::LENGTH_BYTES..]), json);
+        assert_eq!(frame, framed(json), "{json}");
+    }
+}
+
+#[test]
+fn there_is_an_example_of_every_message() {
+    let shown: BTreeSet<String> =
+        examples("json replica").iter().map(|json| codec::word_of(json.as_bytes()).expect("it has a type")).collect();
+    let known: BTreeSet<String> = Message::WORDS.iter().map(ToString::to_string).collect();
+    assert_eq!(shown, known);
+}
+
+#[test]
+fn the_table_of_messages_names_exactly_those_that_exist_in_their_order() {
+    let text = section("## Messages between replicas");
+    let table = &text[..text.find("### Their members").expect("the members follow the table")];
+    let words: Vec<_> = rows(table).iter().map(|row| word(row[0])).collect();
+    assert_eq!(words, Message::WORDS);
+}
+
+#[test]
+fn the_frames_of_a_link_are_decoded_and_encoded_byte_for_byte() {
+    for json in examples("json link") {
+        let failed = |error: serde_json::Error| -> bytes::Bytes { panic!("{error}: {json}") };
+        let frame = match codec::word_of(json.as_bytes()).expect("it has a type").as_str() {
+            "hello" => {
+                serde_json::from_str::<Hello>(json).map_or_else(failed, |hello| codec::encode_link("hello", &hello))
+            }
+            "got" => serde_json::from_str::<Got>(json).map_or_else(failed, |got| codec::encode_link("got", &got)),
+            other => panic!("`{other}` is no frame of a link"),
+        };
+        assert_eq!(String::from_utf8_lossy(&frame[codec::LENGTH_BYTES..]), json);
+    }
+}
+
+#[test]
+fn records_keys_and_views_are_decoded_and_encoded_byte_for_byte() {
+    examples("json record").into_iter().for_each(assert_same_json::<Record>);
+    examples("json key").into_iter().for_each(assert_same_json::<KeyEntry>);
+    examples("json view").into_iter().for_each(assert_same_json::<View>);
+}
+
+#[test]
+fn examples_of_clients_use_the_verbs_of_the_tables() {
+    for (heading, info) in [("### Requests", "json request"), ("### Replies", "json reply")] {
+        let known: BTreeSet<_> = rows(section(heading)).iter().map(|row| word(row[0])).collect();
+        for json in examples(info) {
+            let shown = codec::word_of(json.as_bytes()).unwrap_or_else(|error| panic!("{error}: {json}"));
+            assert!(known.contains(shown.as_str()), "`{shown}` is in no table of {heading}");
+        }
+    }
+}
+
+/// Every code. The match makes the compiler ask for new ones.
+fn codes() -> Vec<Code> {
+    let (mut codes, mut next) = (Vec::new(), Some(Code::BadJson));
+    while let Some(code) = next {
+        codes.push(code);
+        next = match code {
+            Code::BadJson => Some(Code::BadNote),
+            Code::BadNote => Some(Code::BadId),
+            Code::BadId => Some(Code::BadRequest),
+            Code::BadRequest => Some(Code::BadFrame),
+            Code::BadFrame => Some(Code::UnknownType),
+            Code::UnknownType => Some(Code::NotFound),
+            Code::NotFound => Some(Code::MethodNotAllowed),
+            Code::MethodNotAllowed => Some(Code::PreconditionFailed),
+            Code::PreconditionFailed => Some(Code::KeyReused),
+            Code::KeyReused => Some(Code::TooLarge),
+            Code::TooLarge => Some(Code::Timeout),
+            Code::Timeout => Some(Code::NotAPeer),
+            Code::NotAPeer => Some(Code::Unauthorized),
+            Code::Unauthorized => Some(Code::Forbidden),
+            Code::Forbidden => Some(Code::Misdirected),
+            Code::Misdirected => Some(Code::Unsupported),
+            Code::Unsupported => Some(Code::Unavailable),
+            Code::Unavailable => Some(Code::Unknown),
+            Code::Unknown => None,
+        };
+    }
+    codes
+}
+
+#[test]
+fn the_table_of_errors_names_exactly_the_codes_with_their_statuses() {
+    let shown: Vec<_> = rows(section("### Errors")).iter().map(|row| format!("{} {}", word(row[0]), row[1])).collect();
+    let known: Vec<_> = codes().iter().map(|code| format!("{} {}", code.word(), code.status())).collect();
+    assert_eq!(shown, known);
+}
+
+#[test]
+fn the_vectors_bytes_are_the_frames_of_their_json() {
+    let lines = examples("vector");
+    let vectors: Vec<_> = lines.split(|line| line.is_empty()).collect();
+    assert!(vectors.len() > 3, "the vectors are separated by empty lines");
+    for vector in vectors {
+        let (json, hex) = vector.split_first().expect("a vector has its JSON first");
+        let bytes: Vec<u8> = hex
+            .iter()
+            .flat_map(|line| line.split_whitespace())
+            .map(|pair| u8::from_str_radix(pair, 16).expect("hex digits in pairs"))
+            .collect();
+        assert_eq!(bytes, framed(json), "{json}");
+        let mut buffer = bytes::BytesMut::from(bytes.as_slice());
+        let frame = tokio_util::codec::Decoder::decode(&mut codec::length_delimited(), &mut buffer);
+        let frame = frame.expect("its length is allowed").expect("it is complete");
+        assert_eq!(frame, json.as_bytes());
+        assert!(buffer.is_empty());
+    }
+}
+
+#[test]
+fn limits_are_those_of_the_code() {
+    let text = section("## Limits");
+    let limits = Limits::default();
+    let stated = [
+        ("a frame, a line", grouped(FRAME_BYTES_MAX)),
+        ("a note's compact JSON, without its id", grouped(NOTE_BYTES_MAX)),
+        ("`key`", grouped(KEY_BYTES_MAX)),
+        ("versions in If-Match", grouped(IF_MATCH_MAX)),
+        ("open requests of a connection", grouped(limits.pipeline)),
+        ("connections of clients at a replica", grouped(limits.connections)),
+        ("connections of clients at a replica", grouped(limits.connections_per_address)),
+        ("replicas", grouped(REPLICAS_MAX)),
+        ("a reply that the client doesn't take", seconds(limits.write_ms)),
+        ("a connection of a client with nothing to do", seconds(limits.idle_ms)),
+    ];
+    for (what, value) in stated {
+        let row = rows(text).into_iter().find(|row| row[0] == what).unwrap_or_else(|| panic!("no limit of {what}"));
+        let has = row[1].split(|char: char| !char.is_ascii_alphanumeric() && char != ',' && char != ' ');
+        assert!(row[1].starts_with(&value) || has.into_iter().any(|part| part.contains(&value)), "{what}: {value}");
+    }
+}
+
+/// A number with commas between its thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{} s", ms / 1000)
+}
+
+#[test]
+fn worked_clients_are_under_thirty_lines() {
+    for language in ["bash", "python", "rust"] {
+        let client = examples(language);
+        assert!(client.len() < 30, "{language}: {} lines", client.len());
+    }
+}
+
+/// The rules that a text cites, as W3 or V10.
+fn cited(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.split(|char: char| !char.is_ascii_alphanumeric());
+    names.filter(|name| {
+        let number = name.strip_prefix(|char| "LWMRVKJ".contains(char)).unwrap_or_default();
+        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// The rules that the document states, each at the beginning of a line, and those whose numbers it keeps free.
+fn stated() -> BTreeSet<&'static str> {
+    let firsts = DOCUMENT.lines().filter_map(|line| line.split_once(". ")).map(|(first, _)| first);
+    let mut rules: BTreeSet<_> = firsts.filter(|first| cited(first).any(|rule| rule == *first)).collect();
+    rules.extend(["R3", "R4", "R5", "V1", "V4", "V5", "V6", "V11", "J1", "J4", "J5", "J6"]);
+    rules
+}
+
+#[test]
+fn every_rule_that_the_code_cites_is_stated() {
+    let rules = stated();
+    let unknown = |text: &str| cited(text).find(|rule| !rules.contains(rule)).map(str::to_owned);
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the sources are there") {
+            let path = entry.expect("the folder can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("the file can be read");
+                let comments: String =
+                    text.lines().filter_map(|line| line.split_once("//")).map(|(_, text)| text).collect();
+                assert_eq!(unknown(&comments), None, "{} cites a rule that protocol.md doesn't state", path.display());
+            }
+        }
+    }
+    let ours = &DOCUMENT[..DOCUMENT.find("\n## History\n").expect("the history is last")];
+    assert_eq!(unknown(ours), None, "protocol.md cites a rule that it doesn't state");
+}
+
+#[test]
+fn links_within_the_page_lead_somewhere() {
+    let headings: BTreeSet<String> = DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
+        .collect();
+    for link in DOCUMENT.split("](#").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        assert!(headings.contains(link), "there is no heading for #{link}");
+    }
+}
+
+#[test]
+fn the_traces_that_are_named_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replication/traces");
+    let named: Vec<_> = DOCUMENT.split('`').filter(|name| name.ends_with(".txt")).collect();
+    assert!(!named.is_empty(), "traces are named");
+    for name in named {
+        assert!(folder.join(name).is_file(), "there is no trace {name}");
+    }
+}

@@ -2,6 +2,7 @@
 //! when everybody waits, so a test of seconds takes moments and never depends on the machine's speed.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use primacy::clock::{Clock, Moment};
 use primacy::membership::{Begin, Handle, Medium, Membership, MembershipConfig, MembershipEvent, MemoryLog};
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet, StoreId};
 use primacy::protocol::view::View;
+use primacy::store::{Disk, MemoryDisk};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -52,9 +54,37 @@ pub(crate) struct Cluster {
     pub clock: Clock,
     record: Arc<Mutex<Record>>,
     running: Vec<Option<Running>>,
-    logs: Vec<MemoryLog>,
+    logs: Vec<Kept>,
     blank: Vec<bool>,
     failure_timeout_ms: u64,
+}
+
+/// What a process leaves behind of its consensus log.
+enum Kept {
+    Memory(MemoryLog),
+    Disk(MemoryDisk),
+}
+
+impl Kept {
+    fn in_memory() -> Kept {
+        Kept::Memory(MemoryLog::default())
+    }
+
+    fn on_disk() -> Kept {
+        let disk = MemoryDisk::new();
+        disk.make_folder(Path::new("/replica")).expect("the disk is empty");
+        Kept::Disk(disk)
+    }
+
+    fn medium(&self) -> Medium {
+        match self {
+            Kept::Memory(log) => Medium::Memory(log.clone()),
+            Kept::Disk(disk) => {
+                let folder = Path::new("/replica/consensus");
+                Medium::open(Arc::new(disk.clone()), folder).expect("what was written is read")
+            }
+        }
+    }
 }
 
 struct Running {
@@ -88,15 +118,26 @@ impl Cluster {
             clock: Clock::start(),
             record: Arc::new(Mutex::new(record)),
             running: (0..count).map(|_| None).collect(),
-            logs: (0..count).map(|_| MemoryLog::default()).collect(),
+            logs: (0..count).map(|_| Kept::in_memory()).collect(),
             blank: vec![true; count],
             failure_timeout_ms,
         }
     }
 
+    /// Logs go through the journal.
+    pub(crate) fn on_disk(mut self) -> Cluster {
+        self.logs.iter_mut().for_each(|log| *log = Kept::on_disk());
+        self
+    }
+
     /// A fresh cluster that has its first view and leases.
     pub(crate) async fn serving(count: usize, failure_timeout_ms: u64) -> Cluster {
-        let mut cluster = Cluster::new(count, failure_timeout_ms);
+        Cluster::new(count, failure_timeout_ms).serve().await
+    }
+
+    /// Starts all, and waits for the first view and leases.
+    pub(crate) async fn serve(self) -> Cluster {
+        let mut cluster = self;
         for replica in cluster.all() {
             cluster.start(replica).await;
         }
@@ -129,7 +170,7 @@ impl Cluster {
             failure_timeout_ms: self.failure_timeout_ms,
             link_delay_us: 0,
             clock: self.clock,
-            log: Medium::Memory(self.logs[place].clone()),
+            log: self.logs[place].medium(),
             store: self.record().stores[place],
             blank: self.blank[place],
             begin,
@@ -182,7 +223,7 @@ impl Cluster {
     /// The data folder is gone.
     pub(crate) fn wipe(&mut self, replica: ReplicaId) {
         assert!(self.running[replica.index()].is_none(), "it still runs");
-        self.logs[replica.index()] = MemoryLog::default();
+        self.logs[replica.index()] = Kept::in_memory();
         self.blank[replica.index()] = true;
         let mut record = self.record();
         record.stores[replica.index()] = StoreId(record.draw());

@@ -231,9 +231,7 @@ mod tests {
     struct Stores;
 
     impl StoreBuilder<ViewLog, LogStore, StateMachine<Applied>, mpsc::Receiver<Applied>> for Stores {
-        async fn build(
-            &self,
-        ) -> Result<(mpsc::Receiver<Applied>, LogStore, StateMachine<Applied>), StorageError> {
+        async fn build(&self) -> Result<(mpsc::Receiver<Applied>, LogStore, StateMachine<Applied>), StorageError> {
             let disk = MemoryDisk::new();
             disk.make_folder(Path::new("/replica")).unwrap();
             let medium = Medium::open(Arc::new(disk), Path::new("/replica/consensus")).unwrap();

@@ -25,7 +25,7 @@ pub enum Medium {
     /// Memory: lost with the process, or, where the caller keeps a copy, not with the replica.
     Memory(MemoryLog),
     /// A folder of its own.
-    Disk(DiskLog),
+    Disk(Box<DiskLog>),
 }
 
 /// Records on a disk.
@@ -46,7 +46,7 @@ impl Medium {
     pub fn open(disk: Arc<dyn Disk>, folder: &Path) -> Result<Medium, MediumError> {
         let fresh = getrandom::u64().map_err(MediumError::Random)?;
         let (log, contents) = Log::open(disk, folder, fresh)?;
-        Ok(Medium::Disk(DiskLog { found: contents.records, log: Some(log) }))
+        Ok(Medium::Disk(Box::new(DiskLog { found: contents.records, log: Some(log) })))
     }
 
     /// All records, in the order in which they were appended; asked once.

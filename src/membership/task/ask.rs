@@ -31,7 +31,9 @@ impl Task {
                 Input::Answered(Event::Confirmed { number, leads })
             }),
             Action::ReplaceVoter { number, voter } => self.spawn(async move {
-                match tokio::time::timeout(REPLACEMENT_FAILURE_TIMEOUTS * patience, consensus.replace_voter(voter)).await {
+                match tokio::time::timeout(REPLACEMENT_FAILURE_TIMEOUTS * patience, consensus.replace_voter(voter))
+                    .await
+                {
                     Ok(Ok(())) => tracing::info!(replica = voter.replica.0, id = %voter.id, "a voter was replaced"),
                     Ok(Err(error)) => tracing::warn!(replica = voter.replica.0, error, "a voter was not replaced"),
                     Err(_) => tracing::warn!(replica = voter.replica.0, "replacing a voter took too long"),

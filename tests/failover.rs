@@ -93,6 +93,9 @@ fn a_replica_that_comes_back_joins_while_writes_go_on() {
         assert_eq!(titles(&cluster, 2), listed, "{mode}: the joiner holds what the others hold");
         post(&cluster, 2, "after it came back");
         assert_eq!(titles(&cluster, 2), titles(&cluster, 1));
+        wait_for("the joiner to name the controller", || {
+            cluster.http(2, "GET", "/status", "").json()["controller"].is_string()
+        });
     }
 }
 

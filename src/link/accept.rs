@@ -92,7 +92,9 @@ async fn greet(
             reason
         }
         Err(refusal) => {
-            shared.warn_once(&refusal.to_string(), "a replica's hello is refused");
+            if !refusal.is_of_restart() {
+                shared.warn_once(&refusal.to_string(), "a replica's hello is refused");
+            }
             // Whether the peer can still read it or not, the connection is over.
             let _ = timeout(HELLO_WAIT, stream.write_all(&refusal.frame())).await;
             finish(&mut stream).await;

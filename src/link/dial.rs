@@ -34,8 +34,9 @@ pub(super) struct Dialer {
     place: usize,
     backoff: Backoff,
     stop: watch::Receiver<bool>,
-    /// The last refusal that was logged, so that the same one, twice a second, is logged once.
-    refused: Option<String>,
+    /// The last refusal, and whether it was logged: the same one comes twice a second. The first of a kind is passed over,
+    /// since who was restarted is refused once by those who do not know it yet.
+    refused: Option<(String, bool)>,
     /// Since when no dial led to a greeted connection, and whether that was logged.
     away: Option<(Instant, bool)>,
 }
@@ -96,9 +97,16 @@ impl Dialer {
                 return;
             }
         };
-        if self.refused.as_ref() != Some(&refusal) {
+        let told = match &self.refused {
+            Some((before, told)) if *before == refusal => *told,
+            _ => {
+                self.refused = Some((refusal, false));
+                return;
+            }
+        };
+        if !told {
             tracing::warn!(me = self.shared.name(self.shared.me), peer, kind, reason = refusal, "link refused");
-            self.refused = Some(refusal);
+            self.refused = Some((refusal, true));
         }
     }
 

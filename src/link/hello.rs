@@ -97,6 +97,11 @@ impl Refusal {
         }
     }
 
+    /// Whether one of the two was restarted: the next dial knows it, so that nobody need be told.
+    pub(super) fn is_of_restart(&self) -> bool {
+        matches!(self, Refusal::Expected { .. })
+    }
+
     /// The error frame that tells the peer.
     pub(super) fn frame(&self) -> Bytes {
         #[derive(Serialize)]

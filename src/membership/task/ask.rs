@@ -13,6 +13,9 @@ use crate::protocol::message::Lease;
 /// How many failure timeouts the replacement of a voter may take: the learner copies the log first.
 const REPLACEMENT_FAILURE_TIMEOUTS: u32 = 10;
 
+/// Replicas that are started together find each other sooner; only who is missing after it is worth a line.
+const WAITING_TOLD_AFTER: u64 = 1_000_000_000;
+
 impl Task {
     pub(super) fn carry_out(&mut self, action: Action) {
         let consensus = self.consensus.clone();
@@ -51,7 +54,7 @@ impl Task {
         }
     }
 
-    /// J4.
+    /// J4. Who was not started with the others is told of, once it is late.
     pub(super) async fn found(&mut self) {
         let now = self.clock.now();
         let fresh = |(at, stores): (Moment, Stores)| (now.nanos_since(at) <= self.times.failure).then_some(stores);
@@ -67,7 +70,8 @@ impl Task {
             Founding::Wait(whom) => *whom,
             _ => ReplicaSet::EMPTY,
         };
-        if whom != self.waiting {
+        let is_late = now.nanos_since(self.begun) >= WAITING_TOLD_AFTER;
+        if whom != self.waiting && is_late {
             self.waiting = whom;
             self.tell(MembershipEvent::Waiting { whom }).await;
         }

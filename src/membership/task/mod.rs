@@ -82,6 +82,8 @@ pub(super) struct Task {
     /// Whether a group is being founded.
     founding: bool,
     waiting: ReplicaSet,
+    /// When this process began.
+    begun: Moment,
     /// Whose heartbeats are of another cluster: warned of once.
     strangers: ReplicaSet,
     next_beat: Moment,
@@ -113,6 +115,7 @@ impl Task {
         let all: ReplicaSet = (0..replicas).filter_map(|place| u8::try_from(place).ok()).map(ReplicaId).collect();
         let mut task = Task {
             me: config.me,
+            begun: now,
             incarnation: config.incarnation,
             peers: all.without(config.me),
             replicas,
@@ -253,7 +256,11 @@ impl Task {
         let Some(place) = self.stores.get_mut(from.index()) else { return };
         let voter = super::controller::Voter { id: heartbeat.consensus, replica: from };
         let stores = Stores { voter, no_group: heartbeat.cluster.is_none(), blank: heartbeat.blank };
+        let is_new = place.is_none_or(|(_, before)| before.voter != voter);
         *place = Some((self.clock.now(), stores));
+        if is_new {
+            self.publish_status();
+        }
         self.step(Event::Heartbeat { from, incarnation, heartbeat });
         if self.consensus.cluster().is_none() && !self.founding {
             self.found().await;
@@ -299,7 +306,13 @@ impl Task {
             Some(term) => self.step(Event::Leads { term }),
             None => self.step(Event::Follows),
         }
-        let controller = leadership.leader.and_then(|leader| self.replica_of(leader));
+        self.publish_status();
+    }
+
+    /// The leader is known by its voter id; which replica that is, its heartbeats tell, maybe only later.
+    fn publish_status(&self) {
+        let leader = self.consensus.leadership(&self.metrics.borrow()).leader;
+        let controller = leader.and_then(|leader| self.replica_of(leader));
         self.publish(MembershipStatus { controller, cluster: self.consensus.cluster() });
     }
 

@@ -18,7 +18,8 @@ async fn a_fresh_cluster_has_its_view_within_a_second_of_the_last_start_in_confi
     let mut cluster = Cluster::new(4, 1_000);
     for replica in [D, B, A] {
         cluster.start(replica).await;
-        cluster.sleep(700).await;
+        // Longer than what passes before a missing one is told of.
+        cluster.sleep(1_100).await;
     }
     assert_eq!(cluster.record().newest(), None, "C is missing");
     let waits: ReplicaSet = [C].into_iter().collect();

@@ -9,13 +9,13 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
+use super::command::{Chunk, Cursor, Part, Progress, Wanted, publish_failure};
 use super::contents::Live;
 use super::disk::Disk;
 use super::entry::{put_key, put_record};
 use super::error::{Doing as _, StoreError};
 use super::segment::{Plan, Segment, remove_folder};
 use super::snapshot::SnapshotFile;
-use super::command::{Chunk, Cursor, Part, Progress, Wanted, publish_failure};
 use crate::note::NoteId;
 
 /// Jobs that wait. One segment, one chunk of a snapshot and a copy's end are all that is ever under way together.
@@ -51,7 +51,10 @@ pub(super) struct NewSnapshot {
 pub(super) enum Done {
     Segment(Segment),
     /// The snapshot that this store was asked for is valid.
-    Snapshot { store: u64, live: Live },
+    Snapshot {
+        store: u64,
+        live: Live,
+    },
 }
 
 /// An error is reported once, through the progress, and kept here for whoever comes upon it.
@@ -74,8 +77,9 @@ impl Background {
     pub(super) fn thread(worker: Worker) -> std::io::Result<Background> {
         let (jobs, receiver) = sync_channel(JOBS_MAX);
         let (sender, done) = sync_channel(JOBS_MAX);
-        let thread =
-            std::thread::Builder::new().name("store-background".into()).spawn(move || worker.run(&receiver, &sender))?;
+        let thread = std::thread::Builder::new()
+            .name("store-background".into())
+            .spawn(move || worker.run(&receiver, &sender))?;
         Ok(Background::Thread { jobs, done, thread })
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::{Loaded, Sizes};
 use super::contents::{Contents, Live};
 use super::disk::{Disk, Lock};
 use super::entry::read_all;
@@ -16,7 +17,6 @@ use super::format::FORMAT_VERSION;
 use super::journal::Journal;
 use super::recover::{read_mark, recover};
 use super::segment::{Numbered, read_file, remove_folder, replace_file};
-use super::command::{Loaded, Sizes};
 use crate::protocol::ids::{ClusterId, StoreId};
 
 const IDENTITY: &str = "identity";
@@ -126,8 +126,7 @@ impl Folder {
         let mut contents = Contents::default();
         let mut take = |payload: &[u8]| read_all(payload, &mut |entry| contents.take(entry));
         let id = Some(self.identity.store.0);
-        let journal =
-            recover(Arc::clone(&self.disk), &self.records(), id, self.sizes.segment_bytes, &mut take)?;
+        let journal = recover(Arc::clone(&self.disk), &self.records(), id, self.sizes.segment_bytes, &mut take)?;
         let (records, keys, live) = contents.finish();
         let loaded = Loaded { store: self.identity.store, records, keys };
         Ok((loaded, Opened { journal, live }))

@@ -76,12 +76,9 @@ impl Header {
             return Err(NoHeader::Broken);
         }
         match u32_at(bytes, 8) {
-            FORMAT_VERSION => Ok(Header {
-                kind,
-                store: u64_at(bytes, 12),
-                number: u64_at(bytes, 20),
-                sequence: u64_at(bytes, 28),
-            }),
+            FORMAT_VERSION => {
+                Ok(Header { kind, store: u64_at(bytes, 12), number: u64_at(bytes, 20), sequence: u64_at(bytes, 28) })
+            }
             other => Err(NoHeader::Version(other)),
         }
     }

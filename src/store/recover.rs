@@ -179,7 +179,8 @@ impl Reading<'_> {
         }
         let path = self.path(Numbered::Segment(found.number));
         if self.expected <= self.mark.sequence {
-            let what = format!("it ends with batch {}, but batch {} was durable", self.expected - 1, self.mark.sequence);
+            let what =
+                format!("it ends with batch {}, but batch {} was durable", self.expected - 1, self.mark.sequence);
             return Err(StoreError::damaged(&path, found.at, what));
         }
         found.unused.extend(segments.range(found.number + 1..));
@@ -233,7 +234,8 @@ impl Reading<'_> {
         }
         match find_frame(rest) {
             Some(behind) => {
-                let what = format!("batch {} is broken, and a later one follows at byte {}", self.expected, at + behind);
+                let what =
+                    format!("batch {} is broken, and a later one follows at byte {}", self.expected, at + behind);
                 Err(StoreError::damaged(path, at as u64, what))
             }
             None => Ok(()),

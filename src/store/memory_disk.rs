@@ -6,6 +6,7 @@
 //! them all. The death of a process alone loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +26,15 @@ pub enum Fault {
 }
 
 /// The disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
+
+/// Without all the bytes.
+impl fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.files()).finish()
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {

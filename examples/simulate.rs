@@ -57,13 +57,23 @@ fn main() -> ExitCode {
     }
     progress.finish_and_clear();
     let seconds = started.elapsed().as_secs_f64();
-    println!("{counts}\n{failures} failures; {:.0} requests a second of machine time", counts.requests as f64 / seconds);
+    println!(
+        "{counts}\n{failures} failures; {:.0} requests a second of machine time",
+        counts.requests as f64 / seconds
+    );
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn tell(failed: &Failed) -> String {
     let Failed { plan, at, violation, .. } = failed;
-    format!("{} replicas, {}, at {} ms: {}: {}", plan.replicas, plan.mode, at / 1_000_000, violation.rule, violation.seen)
+    format!(
+        "{} replicas, {}, at {} ms: {}: {}",
+        plan.replicas,
+        plan.mode,
+        at / 1_000_000,
+        violation.rule,
+        violation.seen
+    )
 }
 
 fn replay(seed: u64) -> ExitCode {

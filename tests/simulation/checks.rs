@@ -215,9 +215,9 @@ pub(crate) fn one_view_per_epoch(node: &Node, before: Epoch, log: &[View]) -> Ch
 /// Invariant 2: at most one replica takes writes of an item in an epoch at any time.
 pub(crate) fn one_writer(id: NoteId, epoch: Epoch, nodes: &[Node]) -> Checked {
     let takes = |node: &&Node| {
-        node.replica.as_ref().is_some_and(|replica| {
-            replica.view().is_some_and(|view| view.epoch == epoch) && replica.takes_writes(id)
-        })
+        node.replica
+            .as_ref()
+            .is_some_and(|replica| replica.view().is_some_and(|view| view.epoch == epoch) && replica.takes_writes(id))
     };
     match nodes.iter().filter(takes).count() {
         0 | 1 => Ok(()),

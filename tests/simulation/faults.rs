@@ -12,7 +12,11 @@ pub(crate) enum Mending {
     Links(Vec<(usize, usize)>),
     Control(usize),
     /// The link goes on flapping so many times.
-    Flap { a: usize, b: usize, left: u32 },
+    Flap {
+        a: usize,
+        b: usize,
+        left: u32,
+    },
 }
 
 impl World {

@@ -6,8 +6,8 @@ use primacy::note::{Note, NoteId};
 use primacy::protocol::ids::Version;
 use primacy::protocol::request::Done;
 
-use super::linearizable::{Answer, Content, Kind, Operation};
 use super::checks::Witness;
+use super::linearizable::{Answer, Content, Kind, Operation};
 
 /// What a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,10 @@ pub(crate) enum Reply {
     Open,
     Done(Done),
     Found(Content, Version),
-    Notes { notes: Vec<(NoteId, Content)>, more: bool },
+    Notes {
+        notes: Vec<(NoteId, Content)>,
+        more: bool,
+    },
     NotFound,
     Mismatch,
     Reused,

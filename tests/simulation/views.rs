@@ -93,7 +93,13 @@ impl Council {
     }
 
     /// A joiner reports synced (V1): it is taken in where the view is still the same.
-    pub(crate) fn take_in(&mut self, replica: ReplicaId, incarnation: Incarnation, epoch: Epoch, store: StoreId) -> bool {
+    pub(crate) fn take_in(
+        &mut self,
+        replica: ReplicaId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        store: StoreId,
+    ) -> bool {
         let view = self.newest();
         let joins = view.joining.iter().any(|it| it.replica == replica && it.incarnation == incarnation);
         if view.epoch != epoch || !joins {
@@ -213,9 +219,10 @@ impl Council {
                 let both = |pair: &&(ReplicaId, ReplicaId)| stays(&self.known, pair.0) && stays(&self.known, pair.1);
                 sight.cut_pairs.iter().filter(both).filter(|pair| pair.0 == replica || pair.1 == replica).count()
             };
-            let worst = view.members().map(|member| member.replica).max_by_key(|replica| {
-                (cut(*replica), *replica != view.primary, replica.0)
-            });
+            let worst = view
+                .members()
+                .map(|member| member.replica)
+                .max_by_key(|replica| (cut(*replica), *replica != view.primary, replica.0));
             let Some(worst) = worst.filter(|replica| cut(*replica) > 0) else { return };
             self.suspect(worst, sight.now + FAILURE_TIMEOUT);
         }

@@ -9,15 +9,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
-use super::delay::Alarm;
 use super::hello::{self, Refusal};
 use super::roster::Incoming;
 use super::tally::Place;
 use super::{HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
+use crate::clock::Alarm;
 use crate::net::TcpStream;
 use crate::protocol::codec::{self, FrameError};
 use crate::protocol::ids::{Incarnation, ReplicaId};
-use crate::protocol::message::{Envelope, Hello, LinkKind};
+use crate::protocol::message::{Envelope, Got, Hello, LinkKind, Position};
 
 /// Frames after which `got` is said at once.
 const GOT_FRAMES: u64 = 64;
@@ -74,8 +74,7 @@ async fn greet(
         Ok((hello, peer, place, replaced)) => {
             let kind = hello.kind;
             shared.outgoing_to(peer).for_each(|link| link.nudge.notify_one());
-            let incoming = shared.roster.incoming(peer, kind);
-            let answer = shared.hello(peer, kind, None, hello.next.map(|_| incoming.last(hello.incarnation)));
+            let answer = shared.hello(peer, kind, None, place.at());
             shared.delay.pass(1).await;
             match timeout(HELLO_WAIT, stream.write_all(&answer)).await {
                 Ok(Ok(())) => {}
@@ -131,7 +130,7 @@ async fn begin(shared: &Shared, hello: &Hello, peer: ReplicaId) -> Result<(Place
     };
     shared.meet(peer, hello.incarnation).await?;
     let incoming = shared.roster.incoming(peer, hello.kind);
-    let begun = incoming.begin(hello.incarnation, next);
+    let begun = incoming.begin(hello.incarnation, next, !shared.is_per_frame(hello.kind));
     begun.map_err(|gap| Refusal::Gap { next: next.unwrap_or_default(), got: gap.got })
 }
 
@@ -312,8 +311,8 @@ impl<'a> Receiver<'a> {
             return Ok(());
         }
         self.owed = Owed::default();
-        let Some(got) = self.place.got() else { return Ok(()) };
-        let frame = codec::encode_link("got", &got);
+        let Some(Position { epoch, n }) = self.place.at() else { return Ok(()) };
+        let frame = codec::encode_link("got", &Got { epoch, n });
         match timeout(PROGRESS_WAIT, self.stream.write_all(&frame)).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(Reason::Silent("the peer does not read what was got")),

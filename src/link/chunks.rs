@@ -58,3 +58,26 @@ impl Buf for Chunks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_come_out_in_order_whatever_a_write_takes() {
+        for step in 1..=9 {
+            let mut chunks = Chunks::default();
+            [&b"ab"[..], b"", b"cde", b"f", b"ghi"].iter().for_each(|piece| chunks.push(Bytes::copy_from_slice(piece)));
+            let mut written = Vec::new();
+            while chunks.has_remaining() {
+                let mut slices = [IoSlice::new(&[]); 3];
+                let count = chunks.chunks_vectored(&mut slices);
+                let all: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect();
+                let taken = step.min(all.len());
+                written.extend_from_slice(&all[..taken]);
+                chunks.advance(taken);
+            }
+            assert_eq!(written, b"abcdefghi", "{step} bytes a write");
+        }
+    }
+}

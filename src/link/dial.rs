@@ -12,10 +12,10 @@ use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::backoff::Backoff;
 use super::chunks::Chunks;
-use super::delay::Alarm;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
+use crate::clock::Alarm;
 use crate::net::TcpStream;
 use crate::protocol::codec;
 use crate::protocol::message::{Got, Hello, LinkKind, Position};
@@ -130,6 +130,11 @@ impl Dialer {
             let _ = timeout(HELLO_WAIT, connection.stream.write_all(&refusal.frame())).await;
         }
         let hello = met?;
+        if let Some(got) = hello.got.filter(|_| !per_frame)
+            && lock(&self.link().window).skip(got).is_err()
+        {
+            return Err(never_sent(got));
+        }
         self.link().opened(started.elapsed());
         self.up(hello).await;
         Ok(connection)
@@ -360,10 +365,7 @@ impl Carrier<'_> {
         while let Some(json) = codec.decode(input)? {
             let got = read_got(&json)?;
             if lock(&self.link.window).got(got).is_err() {
-                return Err(Reason::Broke(format!(
-                    "it got frame {} of epoch {}, which was never sent",
-                    got.n, got.epoch
-                )));
+                return Err(never_sent(Position { epoch: got.epoch, n: got.n }));
             }
             self.awaiting_since = None;
         }
@@ -383,6 +385,10 @@ impl Carrier<'_> {
         let soonest = deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at);
         soonest.map_or((None, None), |(at, reason)| (Some(at), reason))
     }
+}
+
+fn never_sent(got: Position) -> Reason {
+    Reason::Broke(format!("it got frame {} of epoch {}, which was never sent", got.n, got.epoch))
 }
 
 fn read_got(json: &[u8]) -> Result<Got, Reason> {

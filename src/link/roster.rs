@@ -59,18 +59,14 @@ impl Incoming {
         Incoming { tally: Mutex::default(), current: watch::Sender::new(0) }
     }
 
-    /// The last frame that came from this incarnation.
-    pub(super) fn last(&self, incarnation: Incarnation) -> Position {
-        lock(&self.tally).last(incarnation)
-    }
-
     /// Begins a connection in place of the one before, and lets it watch for being replaced itself.
     pub(super) fn begin(
         &self,
         incarnation: Incarnation,
         next: Option<Position>,
+        waits: bool,
     ) -> Result<(Place, watch::Receiver<u64>), Gap> {
-        let place = lock(&self.tally).begin(incarnation, next)?;
+        let place = lock(&self.tally).begin(incarnation, next, waits)?;
         self.current.send_replace(place.connection());
         Ok((place, self.current.subscribe()))
     }

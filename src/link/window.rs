@@ -206,6 +206,21 @@ impl Window {
         Ok(())
     }
 
+    /// Before anything was handed out: the peer has every frame up to `got.n` from earlier connections, so that this one
+    /// continues behind them.
+    pub(super) fn skip(&mut self, got: Position) -> Result<(), NeverSent> {
+        if got.epoch != self.epoch {
+            return Ok(());
+        }
+        if got.n >= self.first + self.frames.len() as u64 {
+            return Err(NeverSent);
+        }
+        while self.first <= got.n {
+            self.forget_first();
+        }
+        Ok(())
+    }
+
     /// Whether the peer has yet to say that it got something.
     pub(super) fn is_awaiting(&self) -> bool {
         self.handed > 0
@@ -245,5 +260,99 @@ impl Window {
         self.frames.clear();
         self.handed = 0;
         self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(byte: u8) -> Bytes {
+        Bytes::from(vec![byte; 10])
+    }
+
+    fn handed(window: &mut Window) -> usize {
+        let mut out = Chunks::default();
+        window.hand_out(Instant::now(), &mut out);
+        out.len() / 10
+    }
+
+    fn data(frames: u8) -> Window {
+        let mut window = Window::new(LinkKind::Data, Duration::ZERO);
+        window.restart(Epoch(1));
+        (0..frames).for_each(|byte| _ = window.push(frame(byte), Instant::now()));
+        window
+    }
+
+    fn got(epoch: u64, n: u64) -> Got {
+        Got { epoch: Epoch(epoch), n }
+    }
+
+    #[test]
+    fn frames_are_kept_until_got_and_handed_out_again_on_the_next_connection() {
+        let mut window = data(5);
+        assert_eq!(window.begin(), Position { epoch: Epoch(1), n: 1 });
+        window.connected(1);
+        assert_eq!(handed(&mut window), 5);
+        assert_eq!(window.got(got(1, 2)), Ok(()));
+        assert_eq!(window.got(got(0, 5)), Ok(()), "of an epoch that is over");
+        window.disconnected();
+        assert_eq!(window.begin(), Position { epoch: Epoch(1), n: 3 });
+        assert_eq!(handed(&mut window), 3);
+        assert_eq!(window.got(got(1, 6)), Err(NeverSent));
+        assert_eq!(window.got(got(1, 5)), Ok(()));
+        assert!(!window.is_awaiting());
+    }
+
+    #[test]
+    fn what_the_peer_has_from_before_is_skipped() {
+        let mut window = data(5);
+        window.begin();
+        assert_eq!(window.skip(Position { epoch: Epoch(1), n: 6 }), Err(NeverSent));
+        assert_eq!(window.skip(Position { epoch: Epoch(1), n: 4 }), Ok(()));
+        assert_eq!(handed(&mut window), 1);
+        assert_eq!(window.got(got(1, 5)), Ok(()));
+    }
+
+    #[test]
+    fn places_count_what_the_connection_carries() {
+        let mut window = data(2);
+        window.begin();
+        window.connected(7);
+        assert_eq!(window.push(frame(2), Instant::now()), Pushed::Waits(Sent { link: 7, frame: 3 }));
+        assert_eq!(handed(&mut window), 3);
+        window.push(frame(3), Instant::now());
+        window.restart(Epoch(2));
+        assert_eq!(
+            window.push(frame(4), Instant::now()),
+            Pushed::Waits(Sent { link: 7, frame: 4 }),
+            "the fourth went with its epoch and was never on the connection"
+        );
+    }
+
+    #[test]
+    fn a_control_link_keeps_nothing() {
+        let mut window = Window::new(LinkKind::Control, Duration::ZERO);
+        assert_eq!(window.push(frame(0), Instant::now()), Pushed::Gone);
+        window.begin();
+        window.connected(1);
+        window.push(frame(1), Instant::now());
+        assert_eq!(handed(&mut window), 1);
+        window.push(frame(2), Instant::now());
+        window.disconnected();
+        window.begin();
+        assert_eq!(handed(&mut window), 0);
+    }
+
+    #[test]
+    fn a_delayed_frame_leaves_when_it_is_due() {
+        let mut window = Window::new(LinkKind::Data, Duration::from_secs(1));
+        let now = Instant::now();
+        window.push(frame(0), now);
+        let mut out = Chunks::default();
+        assert_eq!(window.hand_out(now, &mut out), Some(now + Duration::from_secs(1)));
+        assert!(out.is_empty());
+        assert_eq!(window.hand_out(now + Duration::from_secs(1), &mut out), None);
+        assert_eq!(out.len(), 10);
     }
 }

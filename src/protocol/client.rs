@@ -286,9 +286,14 @@ pub fn write_reply(out: &mut Vec<u8>, seq: Option<u64>, said: &Said, names: &[St
             out[from] = b',';
         }
     }
-    if let (Some(total_ns), Said::Answer(answer)) = (total_ns, said) {
+    if let Some(total_ns) = total_ns {
+        let phases = match said {
+            Said::Answer(answer) => answer.phases,
+            // Answered by the loop at once.
+            Said::Pong(_) | Said::Status(_) => Phases::default(),
+        };
         out.pop();
-        write_timing(out, &answer.phases, total_ns);
+        write_timing(out, &phases, total_ns);
         out.push(b'}');
     }
     debug_assert_eq!(out.get(at), Some(&b'{'));

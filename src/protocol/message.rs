@@ -320,7 +320,8 @@ pub struct Hello {
     /// Dialer, data link: the epoch that its frame numbers count in, and the number of the first frame to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Position>,
-    /// Accepter, data link: the last frame that it has from the dialer.
+    /// Accepter, data link: the last frame that it has from the dialer, who continues behind it; where the numbering is
+    /// another than that of `next`, with `next`. Per-frame links are on their way already: they begin with `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub got: Option<Position>,
 }

@@ -18,6 +18,7 @@ use crate::note::NoteId;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, Message, Stale};
 use crate::protocol::record::{KeyEntry, Record};
+use crate::protocol::request::Key;
 use crate::protocol::view::View;
 
 /// What a replica is told once, at its start.
@@ -198,9 +199,9 @@ impl Replica {
         &self.items
     }
 
-    /// Its table of idempotency keys, by key.
-    pub fn key_entries(&self) -> impl Iterator<Item = &KeyEntry> {
-        self.keys.entries()
+    /// The entries of its table of keys after this one, by time, item and key; all where there is none.
+    pub fn keys_after(&self, last: Option<&(u64, NoteId, Key)>) -> impl Iterator<Item = &KeyEntry> {
+        self.keys.after(last)
     }
 
     /// Whether it would take a write of this item now, as the item's primary (invariant 2).

@@ -5,6 +5,12 @@ use bytes::{Buf as _, BytesMut};
 use crate::protocol::codec::{FRAME_BYTES_MAX, LENGTH_BYTES};
 use crate::protocol::request::{Code, Failure};
 
+/// Room for one read from a socket, in bytes.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Room under which there is made more, in bytes.
+const READ_BYTES_LEAST: usize = 4 * 1024;
+
 /// What a caller speaks, as its first byte tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speech {
@@ -51,8 +57,11 @@ impl Input {
         self.lines
     }
 
-    /// Where to put what is read.
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+    /// Where to put what is read. There is always room for a good deal: small reads would be many.
+    pub(super) fn room(&mut self) -> &mut BytesMut {
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_LEAST {
+            self.buffer.reserve(READ_BYTES);
+        }
         &mut self.buffer
     }
 
@@ -82,18 +91,21 @@ impl Input {
     }
 
     fn next_frame(&mut self) -> Result<Option<BytesMut>, Failure> {
-        let Some(length) = self.buffer.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let Some(length) = self.peek_frame()?.map(<[u8]>::len) else { return Ok(None) };
+        self.buffer.advance(LENGTH_BYTES);
+        Ok(Some(self.buffer.split_to(length)))
+    }
+
+    /// The JSON of the next frame, if it is complete; it is not taken.
+    pub(super) fn peek_frame(&self) -> Result<Option<&[u8]>, Failure> {
+        let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
         if length == 0 || length > FRAME_BYTES_MAX {
             let msg = format!("a frame's length must be 1 to {FRAME_BYTES_MAX} bytes, and is {length}");
             let code = if length == 0 { Code::BadFrame } else { Code::TooLarge };
             return Err(Failure::new(code, msg));
         }
-        if self.buffer.len() < LENGTH_BYTES + length {
-            return Ok(None);
-        }
-        self.buffer.advance(LENGTH_BYTES);
-        Ok(Some(self.buffer.split_to(length)))
+        Ok(rest.get(..length))
     }
 
     fn next_line(&mut self) -> Result<Option<BytesMut>, Failure> {
@@ -127,7 +139,7 @@ mod tests {
         let mut input = Input::new(lines, BytesMut::new());
         let mut found = Vec::new();
         for piece in pieces {
-            input.buffer().extend_from_slice(piece);
+            input.room().extend_from_slice(piece);
             loop {
                 match input.next() {
                     Ok(Some(json)) => found.push(json.to_vec()),

@@ -13,12 +13,26 @@ use super::Service;
 use super::connection::{End, run};
 use crate::link::LinkAcceptor;
 use crate::net::TcpListener;
+use crate::protocol::ids::REPLICAS_MAX;
 
 /// How long open requests may take to finish after a stop, in ms.
 const STOP_MS: u64 = 5_000;
 
 /// How long accepting pauses where the system has no more file descriptors, in ms: trying at once would only spin.
 const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Connections past the limits, in which only replicas are heard: clients that take all others must not keep a cluster's
+/// replicas apart. Two links of each peer, and as many again that are being replaced.
+const REPLICA_SEATS: usize = 4 * REPLICAS_MAX;
+
+/// For whom there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// A client or a replica.
+    Anybody,
+    /// A replica only; a client is told that there are too many.
+    Replica,
+}
 
 /// The connections that are open and are no links.
 #[derive(Default)]
@@ -45,8 +59,8 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, links: LinkAcce
                     let address = address.ip().to_canonical();
                     // Replies are one write; waiting for more would only delay them. Where this fails, so will the rest.
                     let _ = stream.set_nodelay(true);
-                    if connections.has_room(address, &service) {
-                        connections.take(address, run(stream, service.clone(), links.clone(), told.clone()));
+                    if let Some(seat) = connections.seat(address, &service) {
+                        connections.take(address, run(stream, seat, service.clone(), links.clone(), told.clone()));
                     }
                 }
                 Err(error) => {
@@ -62,10 +76,17 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, links: LinkAcce
 }
 
 impl Connections {
-    fn has_room(&self, address: IpAddr, service: &Service) -> bool {
+    /// Which seat a connection from `address` gets; none where even those for replicas are taken.
+    fn seat(&self, address: IpAddr, service: &Service) -> Option<Seat> {
         let limits = &service.config.limits;
         let here = self.per_address.get(&address).copied().unwrap_or(0);
-        self.tasks.len() < limits.connections && here < limits.connections_per_address
+        let all = self.tasks.len();
+        if all < limits.connections && here < limits.connections_per_address {
+            return Some(Seat::Anybody);
+        }
+        let for_replicas = all.saturating_sub(limits.connections) < REPLICA_SEATS
+            && here.saturating_sub(limits.connections_per_address) < REPLICA_SEATS;
+        for_replicas.then_some(Seat::Replica)
     }
 
     fn take(&mut self, address: IpAddr, connection: impl Future<Output = End> + Send + 'static) {

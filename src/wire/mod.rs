@@ -5,7 +5,9 @@
 //! A first frame that is a `hello` makes the connection a link, and [`crate::link`] takes it; every other caller is a
 //! client.
 
+mod client;
 mod connection;
+mod exchange;
 mod input;
 mod listener;
 mod log;
@@ -16,7 +18,8 @@ use crate::config::Config;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Port;
 
-pub use connection::{FRAME_MS_MAX, IDLE_MS_MAX};
+pub use client::IDLE_MS_MAX;
+pub use connection::FRAME_MS_MAX;
 pub use listener::serve;
 
 /// What all connections of one listener share.

@@ -308,7 +308,7 @@ pub(crate) fn converged(view: &View, nodes: &[Node]) -> Checked {
         if let Some((id, chain)) = replica.items().chains().next() {
             return broken(rule, format!("replica {index} has item {id} pending: {chain:?}"));
         }
-        let state = (replica.items().committed_from(NoteId::SEQUENCE).collect(), replica.key_entries().collect());
+        let state = (replica.items().committed_from(NoteId::SEQUENCE).collect(), replica.keys_after(None).collect());
         let stored: Vec<&Record> = node.disk.store.records.values().collect();
         if stored != state.0 {
             return broken(rule, format!("replica {index} stores {stored:?} and serves {:?}", state.0));

@@ -18,6 +18,7 @@ pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod linearizable;
 pub(crate) mod links;
+pub(crate) mod mutants;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod plan;

@@ -17,7 +17,17 @@ const HEARTBEAT: u64 = FAILURE_TIMEOUT / 10;
 
 /// Links, leases and views.
 impl World {
+    /// Puts a message on a link; a mutant makes something else of it.
     pub(crate) fn send(&mut self, from: usize, to: usize, envelope: Envelope) {
+        let Some(mutant) = self.plan.mutant else { return self.send_as_is(from, to, envelope) };
+        let epoch = envelope.epoch;
+        for (back, message) in mutant.tamper(envelope.message) {
+            let (from, to) = if back { (to, from) } else { (from, to) };
+            self.send_as_is(from, to, Envelope { epoch, message });
+        }
+    }
+
+    fn send_as_is(&mut self, from: usize, to: usize, envelope: Envelope) {
         self.counts.frames += 1;
         self.counts.stale += u64::from(matches!(envelope.message, Message::Stale(_)));
         self.note(|| format!("r{from} -> r{to} epoch {} {}", envelope.epoch, brief_message(&envelope.message)));
@@ -26,9 +36,10 @@ impl World {
         let listed = listed.and_then(|view| view.incarnation_of(ReplicaId(to as u8)));
         let stale = matches!(envelope.message, Message::Stale(_));
         let incarnation = listed.filter(|_| !stale).unwrap_or(self.nodes[to].incarnation);
+        let sender = self.nodes[from].incarnation;
         let slow = if self.links[from][to].slow_until > self.now { 50 } else { 1 };
         let at = self.now + self.delay(self.plan.link_delay) * slow;
-        let frame = Frame { at, from: self.nodes[from].incarnation, to: incarnation, envelope };
+        let frame = Frame { at, from: sender, to: incarnation, envelope };
         if let Some(at) = self.links[from][to].push(frame) {
             self.at(at, Happening::Arrives { from, to });
         }

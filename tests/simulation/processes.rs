@@ -10,6 +10,7 @@ use primacy::replication::replica::{Identity, Replica};
 use super::checks::{self, Checked};
 use super::disks::Order;
 use super::history::Reply;
+use super::mutants::Mutant;
 use super::node::Node;
 use super::plan::MS;
 use super::report::Fault;
@@ -216,10 +217,24 @@ impl World {
     }
 
     pub(crate) fn order(&mut self, node: usize, order: Order) {
+        if let (Some(Mutant::DurableBeforeWritten), Order::Write(persist)) = (self.plan.mutant, &order) {
+            self.tell(node, Event::Durable { number: persist.number });
+        }
         let slow = if self.nodes[node].disk.slow_until > self.now { 100 } else { 1 };
         let delay = self.delay(self.plan.disk_delay) * slow;
         let at = self.nodes[node].disk.push(self.now + delay, order);
         self.at(at, Happening::Disk { node, life: self.nodes[node].life });
+    }
+
+    /// The disk has carried out what was due.
+    pub(crate) fn disk_works(&mut self, node: usize) {
+        for event in self.nodes[node].disk.complete(self.now, &mut self.rng) {
+            if let (Some(Mutant::InSyncUncounted), Event::Switched { store }) = (self.plan.mutant, &event) {
+                let Node { incarnation, epoch, .. } = self.nodes[node];
+                self.after(0, Happening::Synced { node, incarnation, epoch, store: *store });
+            }
+            self.tell(node, event);
+        }
     }
 
     pub(crate) fn delay(&mut self, most: u64) -> u64 {

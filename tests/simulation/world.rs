@@ -16,6 +16,7 @@ use super::disks::Disk;
 use super::faults::Mending;
 use super::history::{Ask, Attempt, History, Reply};
 use super::links::Link;
+use super::mutants::Mutant;
 use super::node::{Clock, Node};
 use super::plan::{DRIFT_PPM, FAILURE_TIMEOUT, MS, Plan};
 use super::report::Counts;
@@ -104,6 +105,16 @@ pub(crate) struct World {
 /// Runs a seed. With `traced`, the failure tells what happened.
 pub(crate) fn run(seed: u64, traced: bool) -> Result<Counts, Box<Failed>> {
     let (plan, rng) = Plan::of_seed(seed);
+    run_plan(plan, rng, traced)
+}
+
+/// Runs a seed with a rule switched off.
+pub(crate) fn run_mutant(seed: u64, mutant: Mutant) -> Result<Counts, Box<Failed>> {
+    let (plan, rng) = Plan::of_seed(seed);
+    run_plan(Plan { mutant: Some(mutant), ..plan }, rng, false)
+}
+
+fn run_plan(plan: Plan, rng: Rng, traced: bool) -> Result<Counts, Box<Failed>> {
     let mut world = World::new(plan, rng, traced);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
@@ -122,7 +133,7 @@ pub(crate) fn run(seed: u64, traced: bool) -> Result<Counts, Box<Failed>> {
 /// The queue.
 impl World {
     fn new(plan: Plan, mut rng: Rng, traced: bool) -> World {
-        let nodes: Vec<Node> = (0..plan.replicas).map(|_| new_node(&mut rng)).collect();
+        let nodes: Vec<Node> = (0..plan.replicas).map(|_| new_node(plan.mutant, &mut rng)).collect();
         let link_row = || (0..plan.replicas).map(|_| Link::default()).collect::<Vec<_>>();
         let links = (0..plan.replicas).map(|_| link_row()).collect();
         let council = Council::new(Vec::new(), rng.i64(-DRIFT_PPM..=DRIFT_PPM));
@@ -208,6 +219,7 @@ impl World {
             members.push(self.member(node));
         }
         self.council = Council::new(members, self.rng.i64(-DRIFT_PPM..=DRIFT_PPM));
+        self.council.mutant = self.plan.mutant;
         for node in 0..self.nodes.len() {
             self.start(node);
         }
@@ -237,8 +249,7 @@ impl World {
             Happening::TurnEnds { node, life } if self.lives(node, life) => return self.end_turn(node),
             Happening::Arrives { from, to } => self.arrive(from, to),
             Happening::Disk { node, life } if self.lives(node, life) => {
-                let events = self.nodes[node].disk.complete(self.now, &mut self.rng);
-                events.into_iter().for_each(|event| self.tell(node, event));
+                self.disk_works(node);
             }
             Happening::Timer { node, life } if self.lives(node, life) => {
                 self.nodes[node].timer_at = None;
@@ -343,8 +354,10 @@ impl World {
     }
 }
 
-fn new_node(rng: &mut Rng) -> Node {
+fn new_node(mutant: Option<Mutant>, rng: &mut Rng) -> Node {
     let ppm = rng.i64(-DRIFT_PPM..=DRIFT_PPM);
     let clock = Clock { start: rng.u64(0..1_000_000 * MS), ppm, wall_skew_ms: rng.u64(0..10_000) };
-    Node::new(clock, Disk::new(StoreId(rng.u64(..))))
+    let mut disk = Disk::new(StoreId(rng.u64(..)));
+    disk.mutant = mutant;
+    Node::new(clock, disk)
 }

@@ -52,8 +52,8 @@
 //!
 //! * `note`: a note, its id, and what PUT and PATCH do to it.
 //! * `protocol`: protocol.md in code. `ids`, `record`, `view` are what messages are made of; `message` has those between
-//!   replicas, `request` and `status` what clients ask and are answered, `codec` the frames, `client` those of clients; `port` is how a
-//!   connection talks to its replica's loop.
+//!   replicas, `request` and `status` what clients ask and are answered, `codec` the frames, `client` those of clients;
+//!   `port` is how a connection talks to its replica's loop.
 //! * `replication`: the state machine. `event` and `action` are its two sides; `replica` its state and dispatch; `client`
 //!   takes requests, `remote_write` and `local_write` are the modes, `write` makes records and `update` spreads them;
 //!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view, `join` copies.
@@ -63,7 +63,8 @@
 //!   times.
 //! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
-//!   `contents` what was found, `error` what can go wrong.
+//!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
+//!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.
 //! * `wire`: frames and lines on a replica's address. `listener` accepts, `connection` finds out who is there, `client`
 //!   owns a client's socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as
 //!   if they had come by HTTP.
@@ -71,7 +72,7 @@
 //!   `exchange` is the same without a socket; `reader`, `head` and `body` read requests, `origin` tells foreign ones,
 //!   `routes` understands them, `answers`, `refusal` and `response` write what comes back.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
-//!   `steps` shows what it does.
+//!   `storage` is where its records go, `steps` shows what it does.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `config`: a checked configuration. `address` and `limits` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
@@ -80,6 +81,9 @@
 //! * `net`: the seam to the network. A simulation brings its own of both.
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop.
+
+#![forbid(unsafe_code)]
+#![warn(clippy::unwrap_used)]
 
 pub mod clock;
 pub mod cluster;
@@ -93,4 +97,5 @@ pub mod note;
 pub mod observe;
 pub mod protocol;
 pub mod replication;
+pub mod store;
 pub mod wire;

@@ -62,7 +62,7 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
     const SKIPPED: &[&str] = &["target", ".git", "data", "corpus", "artifacts"];
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
-        let path = entry.unwrap().path();
+        let path = entry.expect("a folder that can be opened can be read").path();
         let skipped = path.file_name().is_some_and(|name| SKIPPED.iter().any(|skipped| name == *skipped));
         match path.is_dir() {
             _ if skipped => {}
@@ -150,8 +150,8 @@ fn files_and_functions_are_short() {
 
 /// The list in lib.rs: each module's text, by its name.
 fn map() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let mut modules = BTreeMap::new();
+    let text = fs::read_to_string(root().join("src/lib.rs")).expect("the library has its first file");
+    let mut modules: BTreeMap<String, String> = BTreeMap::new();
     let mut module = None;
     for line in text.lines().map_while(|line| line.strip_prefix("//!")) {
         if let Some(item) = line.strip_prefix(" * `") {
@@ -159,7 +159,7 @@ fn map() -> BTreeMap<String, String> {
             modules.insert(name.to_owned(), rest.to_owned());
             module = Some(name.to_owned());
         } else if let Some(name) = module.as_ref().filter(|_| line.starts_with("   ")) {
-            modules.get_mut(name).unwrap().push_str(line);
+            modules.entry(name.clone()).or_default().push_str(line);
         } else {
             module = None;
         }

@@ -4,14 +4,21 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command as Clap, FromArgMatches, Parser, Subcommand, value_parser};
+use primacy::config::KEYS;
 use primacy::config::error::{Origin, flag, variable};
-use primacy::config::load::{KEYS, Override};
+use primacy::config::load::Override;
+
+/// What help says at its end.
+const AFTER_HELP: &str = "Each option is a key of config.json. An option counts over its variable, that over the file.
+RUST_LOG filters the log and the diagnostics.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration.";
 
 /// A replicated note store that shows its work: remote-write and local-write over framed TCP.
 ///
 /// Without a command: runs every replica of the configuration in this process.
 #[derive(Debug, Parser)]
-#[command(name = "primacy", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(name = "primacy", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
 pub(crate) struct Args {
     /// What to do, where it is not to run all replicas.
     #[command(subcommand)]

@@ -31,6 +31,7 @@ pub(crate) fn main() -> ExitCode {
 fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Config(_) | Failure::NoSuchReplica { .. } | Failure::Bind(_) | Failure::RustLog(_) => 2,
+        Failure::Cluster(error) if error.is_usage() => 2,
         Failure::Log(_) | Failure::Cluster(_) | Failure::Start(_) | Failure::Stdout(_) => 1,
     }
 }

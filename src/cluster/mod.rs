@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::node::start::{self, Stop};
+use crate::node::start::{self, ReplicaError, Stop};
 use crate::protocol::ids::ReplicaId;
 
 pub use bind::BindError;
@@ -42,11 +42,18 @@ pub enum ClusterError {
         /// Its address.
         replica: String,
         /// What went wrong.
-        source: io::Error,
+        source: ReplicaError,
     },
     /// A bug: its message and place were shown when it happened.
     #[error("replica {0} has panicked, so all of this process was stopped; start it again")]
     Panicked(String),
+}
+
+impl ClusterError {
+    /// Whether the configuration and the data folder do not belong together, which only the user can mend.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, ClusterError::Failed { source, .. } if source.is_usage())
+    }
 }
 
 /// Replicas whose listeners are bound, and that wait to be run. Dropped, they end.

@@ -191,6 +191,10 @@ random_name!(
     /// Drawn when the consensus store is created, never otherwise; the voter's id.
     ConsensusId
 );
+random_name!(
+    /// Drawn when a cluster is first set up: it tells the folders of two clusters with the same addresses apart.
+    ClusterId
+);
 
 /// Names one write of one client, wherever its record goes: who took it, and its number there. Sent as
 /// `[replica, incarnation, number]`.

@@ -9,6 +9,12 @@ use super::ids::{ReplicaId, Version};
 use super::request::{Done, Key};
 use crate::note::{Note, NoteId};
 
+/// Most entries in the table of keys (K3): about 30 MB, and hours of retries at any rate at which clients use keys.
+pub const KEYS_MAX: usize = 100_000;
+
+/// An entry this much older than the newest one is dropped, in ms: 24 hours.
+pub const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
 /// The state of one item at one version. Equal item and version is equal content (invariant 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Flat", into = "Flat")]
@@ -23,6 +29,16 @@ pub struct Record {
     pub primary: ReplicaId,
     /// The content.
     pub value: Value,
+}
+
+impl Record {
+    /// Bytes of its note's JSON, 0 where it holds none.
+    pub fn note_bytes(&self) -> usize {
+        match &self.value {
+            Value::Note(note) => note.as_str().len(),
+            Value::Deleted | Value::Next(_) => 0,
+        }
+    }
 }
 
 /// The content of a record.

@@ -7,14 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::replica::Replica;
 use crate::note::NoteId;
-use crate::protocol::record::{Fingerprint, KeyEntry};
+use crate::protocol::record::{Fingerprint, KEY_AGE_MS_MAX, KEYS_MAX, KeyEntry};
 use crate::protocol::request::{Code, Done, Failure, Key, Operation, Write};
-
-/// Most entries in the table: about 30 MB, and hours of retries at any rate at which clients use keys.
-pub(super) const KEYS_MAX: usize = 100_000;
-
-/// An entry this much older than the newest one is dropped, in ms: 24 hours.
-pub(super) const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// What the table says of a write's key.
 pub(super) enum Lookup {

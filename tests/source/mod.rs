@@ -21,7 +21,12 @@ pub(crate) struct Function {
 
 impl Source {
     pub(crate) fn read(folder: &Path, path: &Path) -> Source {
-        let name = path.strip_prefix(folder).unwrap().to_str().expect("source paths are UTF-8").replace('\\', "/");
+        let name = path
+            .strip_prefix(folder)
+            .expect("sources lie in src")
+            .to_str()
+            .expect("source paths are UTF-8")
+            .replace('\\', "/");
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let is_test = name.split(['/', '.']).any(|part| part == "tests");
         let code = if is_test { String::new() } else { without_tests(&blank(&text)) };
@@ -99,7 +104,8 @@ fn identifier(text: &str) -> String {
 /// The first name of each path in a group of imports, up to the brace that closes it.
 fn group_heads(group: &str) -> Vec<String> {
     let mut depth = 0;
-    let mut heads = vec![String::new()];
+    let mut heads = Vec::new();
+    let mut head = String::new();
     let mut within_head = true;
     for c in group.chars() {
         match c {
@@ -107,15 +113,15 @@ fn group_heads(group: &str) -> Vec<String> {
             '{' => depth += 1,
             '}' => depth -= 1,
             ',' if depth == 0 => {
-                heads.push(String::new());
+                heads.push(std::mem::take(&mut head));
                 within_head = true;
             }
-            ':' => within_head = false,
-            c if c.is_whitespace() && heads.last().is_some_and(|head| !head.is_empty()) => within_head = false,
-            c if depth == 0 && within_head && (c.is_alphanumeric() || c == '_') => heads.last_mut().unwrap().push(c),
-            _ => {}
+            c if depth == 0 && within_head && (c.is_alphanumeric() || c == '_') => head.push(c),
+            // A path goes on, or `as` follows.
+            _ => within_head = within_head && head.is_empty(),
         }
     }
+    heads.push(head);
     heads.retain(|head| !head.is_empty() && head != "self");
     heads
 }

@@ -105,11 +105,10 @@ impl Oracle {
             Outcome::Failed(failure) => {
                 if failure.code == Code::NotFound
                     && let Some(id) = item(&asked.request)
+                    && asked.before.newest.contains_key(&id)
                 {
-                    if asked.before.newest.contains_key(&id) {
-                        self.check_missing(token, id);
-                        self.known.gone.insert(id);
-                    }
+                    self.check_missing(token, id);
+                    self.known.gone.insert(id);
                 }
                 if failure.code != Code::Unknown
                     && let Request::Write(write) = &asked.request

@@ -1,5 +1,7 @@
 //! A process that writes a store on the real disk is killed again and again: what it had reported durable is there.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong in the helpers of a test fails the test")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};

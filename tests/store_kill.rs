@@ -1,6 +1,8 @@
 //! A process that writes a store on the real disk is killed again and again: what it had reported durable is there.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+#![expect(clippy::unwrap_used, reason = "what goes wrong in the helpers of a test fails the test")]
+
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
@@ -77,7 +79,7 @@ async fn write_on(mut store: Store, loaded: Loaded) {
         }
         let progress = store.progressed().await.unwrap();
         durable = progress.durable;
-        writeln!(std::io::stderr(), "durable {} snapshots {}", first + durable, progress.snapshots).unwrap();
+        eprintln!("durable {} snapshots {}", first + durable, progress.snapshots);
         if let Some(wanted) = progress.wanted.filter(|wanted| wanted.ask > answered) {
             answered = wanted.ask;
             store.send(Command::Snapshot(chunk(&loaded, wanted))).unwrap();

@@ -7,7 +7,7 @@ mod simulation;
 use simulation::world;
 
 /// How many seeds are run.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 1_000;
 
 #[test]
 fn nothing_is_lost_and_nothing_is_stale() {

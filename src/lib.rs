@@ -57,7 +57,13 @@
 //! * `replication`: the state machine. `event` and `action` are its two sides; `replica` its state and dispatch; `client`
 //!   takes requests, `remote_write` and `local_write` are the modes, `write` makes records and `update` spreads them;
 //!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view, `join` copies.
-//! * `membership`: who is in the view; `fixed` is the view of all configured replicas.
+//! * `membership`: who is in the view. The `controller` decides: `controller/event` is its interface, `controller/leave`
+//!   says who leaves, `controller/next` what view follows, `controller/grant` who may read, `controller/voters` who votes.
+//!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `times` are the times of all. `consensus` is the
+//!   group: `consensus/types` what it agrees on, `consensus/log_state` and `consensus/log_store` its log on a
+//!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other. `task`
+//!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions. `fixed` is the view of all
+//!   configured replicas.
 //! * `link`: the connections to each peer. `hello` greets; `dial` sends what `outgoing` and its `window` hold, in
 //!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `backoff` and `delay` are its
 //!   times.

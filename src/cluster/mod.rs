@@ -17,6 +17,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::membership::Begin;
 use crate::node::start::{self, ReplicaError, Stop};
 use crate::protocol::ids::ReplicaId;
 
@@ -95,7 +96,7 @@ impl Cluster {
         let (stop_clients, clients) = watch::channel(false);
         let (stop_all, all) = watch::channel(false);
         let (open, clients_open) = mpsc::channel(1);
-        let stop = Stop { clients, all, clients_open: open };
+        let stop = Stop { clients, all, clients_open: open, leaves: only.is_some() };
         let (mut replicas, mut reports) = (Vec::new(), Vec::new());
         for me in config.ids().filter(|me| only.is_none_or(|only| only == *me)) {
             let (bound, report) = oneshot::channel();
@@ -171,7 +172,9 @@ impl Replica {
         match go.await {
             Ok(()) => {
                 let replica = config.address(me).to_string();
-                start::run(config, me, listeners, stop).await.map_err(|source| ClusterError::Failed { replica, source })
+                start::run(config, me, Begin::Normally, listeners, stop)
+                    .await
+                    .map_err(|source| ClusterError::Failed { replica, source })
             }
             Err(_) => Ok(()),
         }

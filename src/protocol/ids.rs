@@ -100,6 +100,19 @@ impl fmt::Debug for ReplicaSet {
     }
 }
 
+/// On the wire a list of places, in config order.
+impl Serialize for ReplicaSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for ReplicaSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<ReplicaId>::deserialize(deserializer).map(ReplicaSet::from_iter)
+    }
+}
+
 /// The number of a view. Epochs only grow; no epoch is believed from a frame (L4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]

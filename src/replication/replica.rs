@@ -349,6 +349,9 @@ impl Replica {
             Message::Synced(_) => self.on_synced(from),
             Message::Counted(_) => self.on_counted(from),
             Message::Stale(_) => unreachable!("taken before the epoch was looked at"),
+            Message::Heartbeat(_) | Message::Lease(_) | Message::Raft(_) => {
+                self.distrust(from, format!("sent `{}` on a data link", message.word()));
+            }
         }
     }
 

@@ -99,6 +99,12 @@ impl Cluster {
         &mut self.processes[number]
     }
 
+    /// Takes a process out, so that it can be stopped while others use the cluster; a placeholder keeps the numbers.
+    pub fn take(&mut self, number: usize) -> Process {
+        let ended = Process::ended();
+        std::mem::replace(&mut self.processes[number], ended)
+    }
+
     /// The service address of a replica, by its place in config order.
     pub fn service(&self, place: usize) -> String {
         format!("{}:{}", self.host, SERVICE + place as u16)
@@ -142,6 +148,13 @@ impl Process {
         let out = collect(child.stdout.take().expect("stdout is piped"));
         let err = collect(child.stderr.take().expect("stderr is piped"));
         Process { child, out, err }
+    }
+
+    /// A process that has done its work.
+    fn ended() -> Process {
+        let mut child = Command::new("true").spawn().expect("true runs");
+        child.wait().expect("true ends");
+        Process { child, out: Arc::default(), err: Arc::default() }
     }
 
     /// The lines on stdout so far.

@@ -87,7 +87,8 @@
 //! * `clock`: the seam to time.
 //! * `net`: the seam to the network. A simulation brings its own of both.
 //! * `main`: where the program begins.
-//! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop.
+//! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
+//!   replicas, and `table` shows what they say.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]

@@ -85,14 +85,15 @@ struct Replica {
     me: ReplicaId,
     /// Whether no other replica runs in this process.
     alone: bool,
+    begin: Begin,
     bound: oneshot::Sender<Result<(), ClusterError>>,
     go: oneshot::Receiver<()>,
     stop: Stop,
 }
 
 impl Cluster {
-    /// Binds the listeners of every replica of `config`, or of one of them.
-    pub async fn bind(config: &Arc<Config>, only: Option<ReplicaId>) -> Result<Cluster, ClusterError> {
+    /// Binds the listeners of every replica of `config`, or of one of them; `begin` says how their membership begins.
+    pub async fn bind(config: &Arc<Config>, only: Option<ReplicaId>, begin: Begin) -> Result<Cluster, ClusterError> {
         let (stop_clients, clients) = watch::channel(false);
         let (stop_all, all) = watch::channel(false);
         let (open, clients_open) = mpsc::channel(1);
@@ -104,7 +105,7 @@ impl Cluster {
             let (end, ended) = oneshot::channel();
             let name = config.address(me).to_string();
             let (config, stop) = (Arc::clone(config), stop.clone());
-            start_thread(Replica { config, me, alone: only.is_some(), bound, go: wait, stop }, end)
+            start_thread(Replica { config, me, alone: only.is_some(), begin, bound, go: wait, stop }, end)
                 .map_err(|source| ClusterError::Thread { replica: name.clone(), source })?;
             replicas.push(Waiting { name, go, ended });
             reports.push(report);
@@ -160,7 +161,7 @@ fn start_thread(replica: Replica, ended: oneshot::Sender<Result<(), ClusterError
 impl Replica {
     /// Binds, reports, waits for the others, runs.
     async fn live(self) -> Result<(), ClusterError> {
-        let Replica { config, me, alone, bound, go, stop } = self;
+        let Replica { config, me, alone, begin, bound, go, stop } = self;
         let listeners = match bind::listeners(&config, me, alone).await {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -172,7 +173,7 @@ impl Replica {
         match go.await {
             Ok(()) => {
                 let replica = config.address(me).to_string();
-                start::run(config, me, Begin::Normally, listeners, stop)
+                start::run(config, me, begin, listeners, stop)
                     .await
                     .map_err(|source| ClusterError::Failed { replica, source: Box::new(source) })
             }

@@ -52,7 +52,7 @@ impl LinkAcceptor {
             let reason = greet(&shared, stream, &hello, input, stop).await;
             match &reason {
                 Reason::RefusedByPeer(_) | Reason::Broke(_) => {
-                    tracing::warn!(me = shared.name(shared.me), %reason, "accepted link ended");
+                    shared.warn_once(&reason.to_string(), "accepted link ended");
                 }
                 _ => tracing::debug!(me = shared.name(shared.me), %reason, "accepted link ended"),
             }
@@ -87,7 +87,7 @@ async fn greet(
             reason
         }
         Err(refusal) => {
-            tracing::warn!(me = shared.name(shared.me), reason = %refusal, "a replica's hello is refused");
+            shared.warn_once(&refusal.to_string(), "a replica's hello is refused");
             // Whether the peer can still read it or not, the connection is over.
             let _ = timeout(HELLO_WAIT, stream.write_all(&refusal.frame())).await;
             finish(&mut stream).await;

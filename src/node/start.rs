@@ -84,7 +84,8 @@ impl ReplicaError {
     }
 }
 
-/// Runs one replica on its bound listeners until it is told to stop.
+/// Runs one replica on its bound listeners until it is told to stop. Where it begins alone, its first epoch is above all
+/// in its records too, whatever `begin` says.
 pub async fn run(
     config: Arc<Config>,
     me: ReplicaId,
@@ -93,8 +94,8 @@ pub async fn run(
     stop: Stop,
 ) -> Result<(), ReplicaError> {
     let incarnation = Incarnation(getrandom::u64()?);
-    let Stores { storage, loaded, consensus } = open_stores(&config, me).await?;
-    let clock = Clock::start();
+    let Stores { storage, loaded, consensus } = open_stores(&config, me, begin).await?;
+    let clock = Clock::boot();
     let membership = MembershipConfig {
         addresses: config.replicas.iter().map(ToString::to_string).collect(),
         me,
@@ -106,7 +107,7 @@ pub async fn run(
         log: consensus,
         store: loaded.store,
         blank: loaded.records.is_empty(),
-        begin,
+        begin: begin_after(begin, &loaded),
     };
     let (membership, decisions) = Membership::start(membership).await?;
     let (port, calls) = Port::open(clock);
@@ -144,7 +145,7 @@ struct Stores {
 }
 
 /// Opens the replica's stores, and reads what they hold.
-async fn open_stores(config: &Config, me: ReplicaId) -> Result<Stores, ReplicaError> {
+async fn open_stores(config: &Config, me: ReplicaId, begin: Begin) -> Result<Stores, ReplicaError> {
     let fresh = StoreId(getrandom::u64()?);
     if config.durability == Durability::Memory {
         let loaded = Loaded { store: fresh, records: BTreeMap::new(), keys: Vec::new() };
@@ -155,8 +156,13 @@ async fn open_stores(config: &Config, me: ReplicaId) -> Result<Stores, ReplicaEr
     let replicas = config.replicas.iter().map(ToString::to_string).collect();
     let disk = Arc::new(RealDisk);
     let mut folder = Folder::open(disk.clone(), &path, &Owner { replica, replicas }, fresh, Sizes::default())?;
+    let alone = matches!(begin, Begin::Alone { .. });
+    if alone {
+        folder.release()?;
+    }
     let (loaded, opened) = match folder.load() {
-        Err(damage) if damage.is_damage() && any_peer_is_up(config, me).await => {
+        // Who begins alone has no others to copy from.
+        Err(damage) if damage.is_damage() && !alone && any_peer_is_up(config, me).await => {
             let aside = folder.set_aside(StoreId(getrandom::u64()?))?;
             let aside = aside.display();
             tracing::warn!(
@@ -168,6 +174,13 @@ async fn open_stores(config: &Config, me: ReplicaId) -> Result<Stores, ReplicaEr
     };
     let consensus = Medium::open(disk, &path.join(CONSENSUS_FOLDER))?;
     Ok(Stores { storage: Storage::disk(Store::spawn(folder, opened)?), loaded, consensus })
+}
+
+/// A cluster of one replica must begin above every epoch that its records name (J5).
+fn begin_after(begin: Begin, loaded: &Loaded) -> Begin {
+    let Begin::Alone { after } = begin else { return begin };
+    let newest = loaded.records.values().map(|record| record.version.epoch.max(record.written.epoch)).max();
+    Begin::Alone { after: newest.map_or(after, |newest| newest.max(after)) }
 }
 
 /// Whether somebody listens at another replica's address: a damaged store is given up only where others may have its

@@ -5,6 +5,7 @@ mod cluster;
 
 use std::process::Command;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cluster::{Answer, Folder, Process, try_http, wait_for};
 
@@ -33,8 +34,9 @@ struct Network {
 
 impl Network {
     fn new(replicas: usize) -> Result<Network, String> {
-        let id = std::process::id();
-        let (tag, prefix) = (format!("pm{}", id % 100_000), format!("10.{}.{}", 64 + id / 250 % 64, id % 250));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (id, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let (tag, prefix) = (format!("pm{}c{count}", id % 100_000), format!("10.{}.{}", 64 + id / 250 % 64, id % 250));
         let network = Network { tag, prefix, replicas };
         let Network { tag, prefix, .. } = &network;
         ip(&format!("link add {tag} type bridge"))?;
@@ -85,6 +87,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for place in 0..self.replicas {
+            let _ = ip(&format!("link delete {}", self.namespace(place)));
             let _ = ip(&format!("netns delete {}", self.namespace(place)));
         }
         let _ = ip(&format!("link delete {}", self.tag));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The system, or a connection.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -25,10 +25,10 @@ pub enum Error {
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// One kept HTTP connection.
-pub struct Client(BufReader<TcpStream>);
+pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
-    pub fn connect(service: &str) -> Result<Client, Error> {
+    pub(crate) fn connect(service: &str) -> Result<Client, Error> {
         let stream = TcpStream::connect(service)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
@@ -36,7 +36,7 @@ impl Client {
     }
 
     /// The answer's status and body.
-    pub fn request(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, String), Error> {
+    pub(crate) fn request(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, String), Error> {
         let length = body.len();
         let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
         self.0.get_mut().write_all(request.as_bytes())?;
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// The id of a new note.
-    pub fn post(&mut self, title: &str) -> Result<u64, Error> {
+    pub(crate) fn post(&mut self, title: &str) -> Result<u64, Error> {
         let (status, body) = self.request("POST", "/note", &format!(r#"{{"title":"{title}","body":""}}"#))?;
         let id = serde_json::from_str::<serde_json::Value>(&body)?["id"].as_u64();
         id.ok_or_else(|| Error::Measure(format!("POST: {status} {body}")))
@@ -72,7 +72,7 @@ impl Client {
 }
 
 /// Posts this many notes of 250 bytes by lines on a replica's address, many at a time.
-pub fn load(address: &str, notes: u64) -> Result<(), Error> {
+pub(crate) fn load(address: &str, notes: u64) -> Result<(), Error> {
     /// Requests that are sent before their answers are read.
     const AT_A_TIME: u64 = 256;
     let stream = TcpStream::connect(address)?;

@@ -24,7 +24,7 @@ const SERVICE: usize = 9988;
 const TICKS_PER_S: f64 = 100.0;
 
 /// The processes, by place; in their folder, which is removed with them.
-pub struct Replicas {
+pub(crate) struct Replicas {
     folder: PathBuf,
     host: String,
     names: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Replicas {
 
 impl Replicas {
     /// One process each, all in sync.
-    pub fn start(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
+    pub(crate) fn start(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
         let mut replicas = Replicas::configure(mode, failure_timeout_ms, count)?;
         for name in replicas.names.clone() {
             let process = replicas.spawn(&name)?;
@@ -44,7 +44,7 @@ impl Replicas {
     }
 
     /// All in one process.
-    pub fn start_in_one(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
+    pub(crate) fn start_in_one(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
         let mut replicas = Replicas::configure(mode, failure_timeout_ms, count)?;
         let process = replicas.spawn("")?;
         replicas.processes.push(process);
@@ -73,28 +73,28 @@ impl Replicas {
         Ok(command.spawn()?)
     }
 
-    pub fn service(&self, place: usize) -> String {
+    pub(crate) fn service(&self, place: usize) -> String {
         format!("{}:{}", self.host, SERVICE + place)
     }
 
     /// Where a replica takes frames and lines.
-    pub fn frames(&self, place: usize) -> String {
+    pub(crate) fn frames(&self, place: usize) -> String {
         self.names[place].clone()
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self, place: usize) -> Result<(), Error> {
+    pub(crate) fn kill(&mut self, place: usize) -> Result<(), Error> {
         self.processes[place].kill()?;
         self.processes[place].wait()?;
         Ok(())
     }
 
-    pub fn start_one(&mut self, place: usize) -> Result<(), Error> {
+    pub(crate) fn start_one(&mut self, place: usize) -> Result<(), Error> {
         self.processes[place] = self.spawn(&self.names[place])?;
         Ok(())
     }
 
-    pub fn remove_data(&self, place: usize) -> io::Result<()> {
+    pub(crate) fn remove_data(&self, place: usize) -> io::Result<()> {
         fs::remove_dir_all(self.folder.join("data").join(&self.names[place]))
     }
 
@@ -104,7 +104,7 @@ impl Replicas {
     }
 
     /// The places of the primary and of the controller.
-    pub fn leaders(&self) -> Result<[usize; 2], Error> {
+    pub(crate) fn leaders(&self) -> Result<[usize; 2], Error> {
         let status = self.status(0)?;
         let place = |name: &Value| self.names.iter().position(|known| name == known.as_str());
         match (place(&status["view"]["primary"]), place(&status["controller"])) {
@@ -114,7 +114,7 @@ impl Replicas {
     }
 
     /// Waits until every replica serves, and says that all are in sync.
-    pub fn wait_in_sync(&self) -> Result<(), Error> {
+    pub(crate) fn wait_in_sync(&self) -> Result<(), Error> {
         let start = Instant::now();
         let all =
             |status: &Value| status["view"]["in_sync"].as_array().is_some_and(|all| all.len() == self.names.len());
@@ -129,7 +129,7 @@ impl Replicas {
     }
 
     /// Processor time that all processes have used so far, in seconds.
-    pub fn processor_s(&self) -> Result<f64, Error> {
+    pub(crate) fn processor_s(&self) -> Result<f64, Error> {
         let mut ticks = 0;
         for process in &self.processes {
             let stat = fs::read_to_string(Path::new("/proc").join(process.id().to_string()).join("stat"))?;
@@ -153,7 +153,7 @@ impl Drop for Replicas {
 }
 
 /// What each process does: runs one replica of ./config.json, or all where the name is empty, until it is killed.
-pub fn run_replicas(name: &str) -> Result<(), Error> {
+pub(crate) fn run_replicas(name: &str) -> Result<(), Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Replica(error.to_string());
     let config = Arc::new(config::load(Path::new("config.json"), &[]).map_err(|error| failed(&error))?);
     let _log = primacy::observe::start(config.log).map_err(|error| failed(&error))?;

@@ -210,7 +210,9 @@ fn a_damaged_store_is_refused_alone_and_copied_anew_where_others_have_the_notes(
     assert!(said.contains("journal-0000000001 is damaged at byte"), "{said}");
 
     let mut cluster = Cluster::configure("remote-write", 3, QUICK);
-    (0..3).for_each(|place| drop(cluster.spawn_replica(place)));
+    for place in 0..3 {
+        cluster.spawn_replica(place);
+    }
     cluster.wait_ready();
     (0..10).for_each(|n| post(&cluster, n % 3, "kept"));
     cluster.process(1).kill();

@@ -1,5 +1,6 @@
 //! Primacy: a replicated note store that shows its work.
 
+pub mod accept;
 pub mod clock;
 pub mod config;
 pub mod http;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::note::NoteError;
 use crate::protocol::request::{Code, Failure};
 
 /// How much of a client's text an error repeats, in characters.
@@ -16,13 +15,11 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     pub(crate) code: Code,
     pub(crate) msg: Cow<'static, str>,
-    /// With a 405, what the path allows.
-    pub(crate) allow: Option<&'static str>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: Code, msg: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { status, code, msg: msg.into(), allow: None }
+        Refusal { status, code, msg: msg.into() }
     }
 
     /// 400: the request is malformed.
@@ -30,27 +27,15 @@ impl Refusal {
         Refusal::new(400, Code::BadRequest, msg)
     }
 
-    /// 413: the body is longer than `most` bytes.
-    pub(crate) fn body_too_long(most: usize) -> Refusal {
-        Refusal::new(413, Code::TooLarge, format!("the body is longer than {most} bytes"))
+    /// 413, 414, 431: a part of it is longer than `max` bytes.
+    pub(crate) fn too_long(status: u16, part: &str, max: usize) -> Refusal {
+        Refusal::new(status, Code::TooLarge, format!("the {part} is longer than {max} bytes"))
     }
 }
 
 impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
-        Refusal::new(failure.code.status(), failure.code, failure.msg)
-    }
-}
-
-impl From<NoteError> for Refusal {
-    fn from(error: NoteError) -> Refusal {
-        use NoteError::*;
-        let code = match error {
-            Syntax(_) => Code::BadJson,
-            TooLarge(_) => Code::TooLarge,
-            Shape(_) | Missing(_) | OtherId { .. } | UnwantedId => Code::BadNote,
-        };
-        Refusal::new(code.status(), code, error.to_string())
+    fn from(Failure { code, msg }: Failure) -> Refusal {
+        Refusal::new(code.status(), code, msg)
     }
 }
 

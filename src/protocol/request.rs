@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ReplicaId, Version};
-use crate::note::{Note, NoteId, Patch};
+use crate::note::{Note, NoteError, NoteId, Patch};
 
 /// Longest idempotency key, in bytes of visible ASCII.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -204,6 +204,18 @@ impl Failure {
     /// 404: there is no such note.
     pub fn not_found(id: NoteId) -> Failure {
         Failure::new(Code::NotFound, format!("there is no note {id}"))
+    }
+}
+
+impl From<NoteError> for Failure {
+    fn from(error: NoteError) -> Failure {
+        use NoteError::*;
+        let code = match error {
+            Syntax(_) => Code::BadJson,
+            TooLarge(_) => Code::TooLarge,
+            Shape(_) | Missing(_) | OtherId { .. } | UnwantedId => Code::BadNote,
+        };
+        Failure::new(code, error.to_string())
     }
 }
 

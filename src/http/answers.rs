@@ -5,8 +5,9 @@ use super::refusal::Refusal;
 use super::response::{put, put_number, reason};
 use super::routes::{Plan, Resource};
 use crate::note::{Note, NoteId};
+use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Said;
-use crate::protocol::request::{Code, Outcome};
+use crate::protocol::request::{Code, Outcome, Phases};
 
 /// The description of this interface, in OpenAPI 3.1.
 const OPENAPI: &str = include_str!("../../openapi.json");
@@ -23,12 +24,26 @@ pub(crate) struct Draft {
     /// Whole lines: the fields that tell of this answer and its body.
     pub(crate) fields: Vec<u8>,
     pub(crate) body: Vec<u8>,
+    /// What the replica tells of its work.
+    pub(crate) phases: Phases,
+    pub(crate) primary: Option<ReplicaId>,
 }
 
 impl Draft {
+    /// Begins the answer that `reply` calls for.
+    pub(crate) fn begin(&mut self, reply: &Reply) {
+        self.fields.clear();
+        self.body.clear();
+        self.status = 200;
+        (self.phases, self.primary) = match reply {
+            Ok(Some(Said::Answer(answer))) => (answer.phases, answer.primary),
+            Ok(Some(Said::Pong(pong))) => (Phases::default(), pong.primary),
+            _ => (Phases::default(), None),
+        };
+    }
+
     /// The whole answer to a request.
     pub(crate) fn answer(&mut self, plan: &Plan, reply: Reply) {
-        self.status = 200;
         if let Err(refusal) = self.take(plan, reply) {
             self.refuse(plan, &refusal);
         }
@@ -110,12 +125,13 @@ impl Draft {
 
     /// A list, or a piece of it: its `first` begins it, its `last` ends it.
     pub(crate) fn put_notes(&mut self, notes: &[(NoteId, Note)], first: bool, last: bool) {
-        put(&mut self.body, &[if first { "{\"res\":200,\"data\":[" } else { "" }]);
-        for (place, (id, note)) in notes.iter().enumerate() {
-            put(&mut self.body, &[if first && place == 0 { "" } else { "," }]);
+        let mut before = if first { "{\"res\":200,\"data\":[" } else { "," };
+        for (id, note) in notes {
+            put(&mut self.body, &[before]);
             note.write_with_id(*id, &mut self.body);
+            before = ",";
         }
-        put(&mut self.body, &[if last { "]}\n" } else { "" }]);
+        put(&mut self.body, &[if notes.is_empty() && first { before } else { "" }, if last { "]}\n" } else { "" }]);
     }
 
     /// `{"res":404,"code":"not_found","msg":"…"}`; as problem details, with the members of RFC 9457 section 3.1 before.

@@ -156,30 +156,34 @@ impl Connection {
         }
         let is_open = self.exchange.is_open();
         let due = if is_open { self.due } else { Moment::NEVER };
-        let limits = &self.service.config.limits;
         match waiting {
-            None => due,
-            Some((Phase::Idle, _)) if is_open => due,
-            Some((Phase::Idle, _)) => self.since.after_ms(limits.idle_ms),
-            Some((Phase::Head, _)) => due.min(self.since.after_ms(limits.head_ms)),
-            Some((Phase::Body, _)) => due.min(self.since.after_ms(limits.body_ms)),
+            Some((phase, _)) if phase != Phase::Idle || !is_open => {
+                due.min(self.since.after_ms(self.patience(phase).1))
+            }
+            _ => due,
+        }
+    }
+
+    /// What the client is to send, and how long it may take, in ms.
+    fn patience(&self, phase: Phase) -> (&'static str, u64) {
+        let limits = &self.service.config.limits;
+        match phase {
+            Phase::Idle => ("next request", limits.idle_ms),
+            Phase::Head => ("request's head", limits.head_ms),
+            Phase::Body => ("request's body", limits.body_ms),
         }
     }
 
     /// Acts on the deadline that has passed; false where there is nothing to be said.
     fn give_up(&mut self, now: Moment) -> bool {
-        let limits = &self.service.config.limits;
-        let (part, ms) = match self.waiting {
-            _ if self.exchange.is_open() && now >= self.due => {
-                self.exchange.give_up(true, "the replica gave no answer in time");
-                return true;
-            }
-            Some((Phase::Head, _)) => ("head", limits.head_ms),
-            Some((Phase::Body, _)) => ("body", limits.body_ms),
-            _ => return false,
-        };
-        let msg = format!("the request's {part} was not complete after {ms} ms");
-        self.exchange.refuse(Refusal::new(408, Code::Timeout, msg), now);
+        if self.exchange.is_open() && now >= self.due {
+            self.exchange.give_up(true, "the replica gave no answer in time");
+            return true;
+        }
+        let Some((phase @ (Phase::Head | Phase::Body), _)) = self.waiting else { return false };
+        let (part, ms) = self.patience(phase);
+        self.exchange
+            .refuse(Refusal::new(408, Code::Timeout, format!("the {part} was not complete after {ms} ms")), now);
         true
     }
 

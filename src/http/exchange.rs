@@ -19,9 +19,8 @@ use super::routes::{Ask, Plan, Resource, stream_page};
 use crate::clock::Moment;
 use crate::note::{Note, NoteId};
 use crate::observe::classic;
-use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::{Call, Said, Tag};
-use crate::protocol::request::{Answer, Code, Outcome, Phases, Request};
+use crate::protocol::request::{Answer, Code, Outcome, Request};
 
 /// Past so many bytes answers are written before more are made.
 const OUT_BYTES_MAX: usize = 64 * 1024;
@@ -174,7 +173,7 @@ impl Exchange {
 
     /// Answers what could not be read, after what came before it, and reads no further.
     pub(crate) fn refuse(&mut self, refusal: Refusal, now: Moment) {
-        self.begin(Plan::UNREADABLE, Err(refusal), now);
+        self.begin(Plan::default(), Err(refusal), now);
     }
 
     /// Takes what the replica said.
@@ -219,25 +218,18 @@ impl Exchange {
 
     /// One answer, or a piece of a streamed list, which then has the call for the next one.
     fn render_one(&mut self, request: &mut Pending, reply: Reply, now: Moment) {
-        self.draft.fields.clear();
-        self.draft.body.clear();
-        let (phases, primary) = match &reply {
-            Ok(Some(Said::Answer(Answer { phases, primary, .. }))) => (*phases, *primary),
-            Ok(Some(Said::Pong(pong))) => (Phases::default(), pong.primary),
-            _ => (Phases::default(), None),
-        };
+        self.draft.begin(&reply);
         match &reply {
             Ok(Some(Said::Answer(Answer { outcome: Outcome::Notes { notes, more }, .. })))
                 if request.streaming || (*more && request.plan.resource == Resource::Notes(None)) =>
             {
-                let behind = notes.last().filter(|_| *more).map(|(last, _)| *last);
-                self.render_piece(request, notes, behind, (phases, primary), now);
+                self.render_piece(request, notes, *more, now);
             }
             // Where a further page can't be had, the list must not look complete.
             _ if request.streaming => self.broken = true,
             _ => {
                 self.draft.answer(&request.plan, reply);
-                self.write_head(request, (phases, primary), now);
+                self.write_head(request, now);
                 if request.plan.method != Method::Head {
                     self.out.extend_from_slice(&self.draft.body);
                 }
@@ -246,23 +238,16 @@ impl Exchange {
     }
 
     /// A piece of a streamed list: chunked, or for HTTP/1.0 until the connection's end (RFC 9112 section 6.3).
-    fn render_piece(
-        &mut self,
-        request: &mut Pending,
-        notes: &[(NoteId, Note)],
-        behind: Option<NoteId>,
-        stamp: (Phases, Option<ReplicaId>),
-        now: Moment,
-    ) {
+    fn render_piece(&mut self, request: &mut Pending, notes: &[(NoteId, Note)], more: bool, now: Moment) {
+        let behind = notes.last().filter(|_| more).map(|(last, _)| *last);
         let http10 = request.plan.http10;
         self.draft.put_notes(notes, !request.streaming, behind.is_none());
         if !request.streaming {
             request.streaming = true;
             self.last |= http10;
-            self.draft.status = 200;
-            put(&mut self.draft.fields, &["Content-Type: application/json\r\n"]);
-            put(&mut self.draft.fields, &[if http10 { "" } else { "Transfer-Encoding: chunked\r\n" }]);
-            self.write_head(request, stamp, now);
+            let framing = if http10 { "" } else { "Transfer-Encoding: chunked\r\n" };
+            put(&mut self.draft.fields, &["Content-Type: application/json\r\n", framing]);
+            self.write_head(request, now);
         }
         match request.plan.method {
             Method::Head => return,
@@ -273,11 +258,11 @@ impl Exchange {
     }
 
     /// The head of the answer that is drafted.
-    fn write_head(&mut self, request: &Pending, (phases, primary): (Phases, Option<ReplicaId>), now: Moment) {
+    fn write_head(&mut self, request: &Pending, now: Moment) {
         let idle = self.pending.is_empty() && self.reader.phase() == Phase::Idle;
         self.last |= idle && (self.ended || self.stopping);
+        let Draft { status, fields, body, phases, primary } = &self.draft;
         let total_ns = now.nanos_since(request.arrived);
-        let Draft { status, fields, body } = &self.draft;
         if let Some(path) = &request.plan.path {
             let body = body.strip_suffix(b"\n").unwrap_or(body);
             classic::client_reply(request.plan.method.word(), path, body, total_ns);
@@ -286,19 +271,17 @@ impl Exchange {
         put_number(out, "HTTP/1.1 ", u64::from(*status), " ");
         put(out, &[response::reason(*status), "\r\nDate: ", self.date.at(now, &self.service.port.clock()), "\r\n"]);
         out.extend_from_slice(fields);
-        for (name, value) in ["Primacy-Replica: ", "Primacy-Primary: "].iter().zip(self.service.names(primary)) {
+        for (name, value) in ["Primacy-Replica: ", "Primacy-Primary: "].iter().zip(self.service.names(*primary)) {
             value.inspect(|value| put(out, &[name, value, "\r\n"]));
         }
         put_number(out, "Primacy-Connection: ", self.number, "; requests=");
         put_number(out, "", request.number, "\r\n");
-        response::put_timing(out, &phases, total_ns);
-        put(
-            out,
-            &[match (self.last && self.pending.is_empty(), request.plan.http10) {
-                (true, _) => "Connection: close\r\n\r\n",
-                (false, true) => "Connection: keep-alive\r\n\r\n",
-                (false, false) => "\r\n",
-            }],
-        );
+        response::put_timing(out, phases, total_ns);
+        let connection = match (self.last && self.pending.is_empty(), request.plan.http10) {
+            (true, _) => "Connection: close\r\n\r\n",
+            (false, true) => "Connection: keep-alive\r\n\r\n",
+            (false, false) => "\r\n",
+        };
+        put(out, &[connection]);
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn find_end(bytes: &[u8], line: &mut usize, limits: &Limits) -> Resul
 }
 
 /// The methods of RFC 9110 section 9 and RFC 5789.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Method {
     Get,
     Head,
@@ -60,6 +60,7 @@ pub(crate) enum Method {
     Delete,
     /// Not served here, like all others; what follows it may be no HTTP.
     Connect,
+    #[default]
     Other,
 }
 
@@ -91,14 +92,6 @@ pub(crate) enum Framing {
     None,
     Length(usize),
     Chunked,
-}
-
-/// What the client waits for before it sends the body (RFC 9110 section 10.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Expect {
-    Nothing,
-    Continue,
-    Unknown,
 }
 
 /// A request's head, in the bytes that it came in.
@@ -162,13 +155,13 @@ impl<'h, 'b> Head<'h, 'b> {
         !has(b"close") && (!self.http10 || has(b"keep-alive"))
     }
 
-    /// RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored.
-    pub(crate) fn expect(&self) -> Expect {
+    /// Whether the client waits for `100 Continue` (RFC 9110 section 10.1.1; in HTTP/1.0 it does not).
+    pub(crate) fn waits(&self) -> Result<bool, Refusal> {
         let mut values = self.values("expect").filter(|_| !self.http10);
         match (values.next(), values.next()) {
-            (None, _) => Expect::Nothing,
-            (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Expect::Continue,
-            _ => Expect::Unknown,
+            (None, _) => Ok(false),
+            (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+            _ => Err(Refusal::new(417, Code::Unsupported, "the only expectation that can be met is 100-continue")),
         }
     }
 

@@ -7,9 +7,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::head::Head;
-use super::refusal::{Refusal, quote};
+use super::refusal::Refusal;
 use crate::config::Config;
-use crate::protocol::request::Code;
+use crate::protocol::request::{Code, quote};
 
 /// The host names of this service.
 #[derive(Debug)]

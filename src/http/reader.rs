@@ -6,7 +6,7 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::body::{Chunked, is_token_byte};
-use super::head::{self, Expect, FIELDS_MAX, Framing, Head};
+use super::head::{self, FIELDS_MAX, Framing, Head};
 use super::origin::Hosts;
 use super::refusal::Refusal;
 use super::routes::{Ask, Plan};
@@ -51,7 +51,7 @@ struct UnderWay {
     refusal: Option<Refusal>,
     framing: Framing,
     chunks: Chunked,
-    /// The client waits for `100 Continue`.
+    /// The client holds the body back, for `100 Continue` or what is not known here.
     waits: bool,
 }
 
@@ -137,7 +137,7 @@ impl Reader {
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let head = Head::parse(&self.buffer[..length], limits, &mut fields)?;
         let (plan, refusal) = Plan::of(&head, hosts);
-        let waits = head.expect() != Expect::Nothing && head.framing != Framing::None;
+        let waits = head.waits().unwrap_or(true) && head.framing != Framing::None;
         let request = UnderWay { plan, refusal, framing: head.framing, chunks: Chunked::default(), waits };
         self.buffer.advance(length);
         Ok(Some(request))

@@ -4,9 +4,6 @@ use std::borrow::Cow;
 
 use crate::protocol::request::{Code, Failure};
 
-/// How much of a client's text an error repeats, in characters.
-const QUOTE_MAX: usize = 80;
-
 /// An answer other than success. The text says what was wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status} {code}: {msg}")]
@@ -36,13 +33,5 @@ impl Refusal {
 impl From<Failure> for Refusal {
     fn from(Failure { code, msg }: Failure) -> Refusal {
         Refusal::new(code.status(), code, msg)
-    }
-}
-
-/// A client's text as an error repeats it.
-pub(crate) fn quote(text: &str) -> String {
-    match text.char_indices().nth(QUOTE_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }

@@ -1,19 +1,14 @@
 //! A request's head and body to what the replica is asked, or to the answer that needs no asking.
 
-use super::head::{Expect, Framing, Head, Method};
+use super::head::{Framing, Head, Method};
 use super::origin::Hosts;
-use super::refusal::{Refusal, quote};
+use super::refusal::Refusal;
 use crate::note::{Note, NoteError, NoteId, Patch};
 use crate::observe::classic;
 use crate::protocol::ids::{Epoch, Version};
 use crate::protocol::port::Call;
-use crate::protocol::request::{Code, Failure, IF_MATCH_MAX, KEY_BYTES_MAX, Key, Operation, Page, Request, Write};
-
-/// Most notes on one page that a client asks for.
-const PAGE_NOTES_MAX: u64 = 1000;
-
-/// Notes on a page where the client gives only `after`.
-const PAGE_NOTES_DEFAULT: u64 = 100;
+use crate::protocol::request::{Code, Failure, Key, Operation, Page, Request, Write, quote};
+use crate::protocol::request::{IF_MATCH_MAX, KEY_BYTES_MAX, PAGE_NOTES_DEFAULT, PAGE_NOTES_MAX};
 
 /// Most bytes of notes on one page that a client asks for; where the next note would pass it, `Link` leads on. It is
 /// in memory at once, for each connection.
@@ -27,7 +22,7 @@ const STREAM_BYTES_MAX: usize = 256 * 1024;
 pub(crate) type Ask = Result<Option<Call>, Refusal>;
 
 /// What a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// The list: a page of it, or without one all of it as a stream.
     Notes(Option<Page>),
@@ -37,6 +32,7 @@ pub(crate) enum Resource {
     Ready,
     OpenApi,
     /// `*`, the server as a whole.
+    #[default]
     Server,
 }
 
@@ -77,8 +73,8 @@ impl Resource {
     }
 }
 
-/// What is known of a request from its head.
-#[derive(Debug, PartialEq)]
+/// What is known of a request from its head; by default, where that could not be read.
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) method: Method,
     /// Of a refused request it may be anything.
@@ -96,19 +92,6 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Of a request whose head could not be read.
-    pub(crate) const UNREADABLE: Plan = Plan {
-        method: Method::Other,
-        resource: Resource::Server,
-        http10: false,
-        keep_alive: false,
-        problem: false,
-        path: None,
-        if_none_match: None,
-        key: None,
-        if_match: None,
-    };
-
     /// What the head asks for, with the reason to refuse it that shows without the body, if there is one.
     pub(crate) fn of(head: &Head<'_, '_>, hosts: &Hosts) -> (Plan, Option<Refusal>) {
         let mut plan = Plan {
@@ -116,7 +99,7 @@ impl Plan {
             http10: head.http10,
             problem: head.items("accept").any(asks_for_problem),
             path: classic::enabled().then(|| quote(head.path).into()),
-            ..Plan::UNREADABLE
+            ..Plan::default()
         };
         let refusal = plan.read(head, hosts).err();
         // Behind a CONNECT may come what is no HTTP, behind a POST of unknown length its body.
@@ -135,9 +118,7 @@ impl Plan {
         if !allow.split(", ").any(|allowed| allowed == self.method.word()) {
             return Err(Refusal::new(405, Code::MethodNotAllowed, format!("this path allows {allow}")));
         }
-        if head.expect() == Expect::Unknown {
-            return Err(Refusal::new(417, Code::Unsupported, "the only expectation that can be met is 100-continue"));
-        }
+        head.waits()?;
         match &mut self.resource {
             _ if self.method.writes() => self.read_write(head)?,
             Resource::Notes(page) if self.method != Method::Options => *page = parse_query(head.query)?,

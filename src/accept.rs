@@ -26,13 +26,10 @@ const STOP_MS: u64 = 5_000;
 /// How long accepting pauses where the system has no more file descriptors, in ms: trying at once would only spin.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// Connections past the limits that one listener tells so at one time; more are closed without a word.
-const TURNED_AWAY_MAX: usize = 16;
-
 /// File descriptors that clients never get. Five replicas in one process, the most that are usual, have about 150: for
-/// each four connections with each peer, two listeners, the journals, the runtime. The rest is for clients that are
-/// being turned away, and for dialing anew before the old socket is closed.
-const FDS_RESERVED: u64 = 320;
+/// each four connections with each peer, two listeners, the journals, the runtime. The rest is for connections without a
+/// place, and for dialing anew before the old socket is closed.
+const FDS_RESERVED: u64 = 640;
 
 /// All listeners of this process.
 static PROCESS: LazyLock<Process> =
@@ -45,7 +42,7 @@ pub struct Visitor {
     pub stream: TcpStream,
     /// Which one of its listener it is, from 1.
     pub number: u64,
-    /// What it has until this is dropped; none where no room was left: tell it so, briefly, and close.
+    /// What it has until this is dropped; none where no room was left: a client is told so, and closed.
     pub place: Option<Place>,
 }
 
@@ -72,7 +69,8 @@ struct Process {
 }
 
 /// Accepts connections until `stop` holds true, or its sender is gone, and has `serve` make each one's task. Then it
-/// accepts no more, gives the tasks 5 s to finish what is under way, and returns.
+/// accepts no more, gives the tasks 5 s to finish what is under way, and returns. So many as `spare` are accepted
+/// without a place, to be turned away or to be found more than clients; more are closed without a word.
 ///
 /// # Panics
 ///
@@ -80,13 +78,14 @@ struct Process {
 pub async fn accept<F>(
     listener: TcpListener,
     limits: &Limits,
+    spare: usize,
     stop: watch::Receiver<bool>,
     serve: impl Fn(Visitor) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut door =
-        Door { limits, taken: Arc::default(), accepted: 0, tasks: JoinSet::new(), turned_away: JoinSet::new() };
+        Door { limits, spare, taken: Arc::default(), accepted: 0, tasks: JoinSet::new(), placeless: JoinSet::new() };
     {
         let mut stopped = std::pin::pin!(stopped(stop));
         loop {
@@ -101,7 +100,7 @@ pub async fn accept<F>(
                     }
                 },
                 Some(ended) = door.tasks.join_next() => report(ended),
-                Some(ended) = door.turned_away.join_next() => report(ended),
+                Some(ended) = door.placeless.join_next() => report(ended),
             }
         }
     }
@@ -129,10 +128,11 @@ fn report(ended: Result<(), JoinError>) {
 /// One listener's connections.
 struct Door<'a> {
     limits: &'a Limits,
+    spare: usize,
     taken: Arc<Mutex<Taken>>,
     accepted: u64,
     tasks: JoinSet<()>,
-    turned_away: JoinSet<()>,
+    placeless: JoinSet<()>,
 }
 
 impl Door<'_> {
@@ -145,8 +145,8 @@ impl Door<'_> {
         let _ = stream.set_nodelay(true);
         // An IPv4 client of an IPv6 socket counts as what it is.
         let place = Place::take(&self.taken, address.to_canonical(), self.limits, &PROCESS);
-        let tasks = if place.is_some() { &mut self.tasks } else { &mut self.turned_away };
-        if place.is_some() || tasks.len() < TURNED_AWAY_MAX {
+        let tasks = if place.is_some() { &mut self.tasks } else { &mut self.placeless };
+        if place.is_some() || tasks.len() < self.spare {
             tasks.spawn(serve(Visitor { stream, number: self.accepted, place }));
         }
     }
@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn descriptors_are_kept_back_for_the_links() {
-        for (limit, clients) in [(u64::MAX, (u64::MAX - 320) as usize), (20_000, 19_680), (1024, 704), (640, 320)] {
+        for (limit, clients) in [(u64::MAX, (u64::MAX - 640) as usize), (20_000, 19_360), (2048, 1408), (1280, 640)] {
             assert_eq!(fds_for_clients(limit), clients, "of {limit}");
         }
-        for limit in 0..640 {
+        for limit in 0..1280 {
             assert_eq!(fds_for_clients(limit), (limit - limit / 2) as usize, "of {limit}: half stays for the replicas");
         }
     }

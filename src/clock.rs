@@ -1,8 +1,9 @@
 //! The seam to time: the only place that reads a clock for the replica, so that a simulation can bring its own.
 
+use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A moment on one replica's own clock, in nanoseconds since an arbitrary start. Moments of two replicas are never
 /// compared.
@@ -50,5 +51,33 @@ impl Clock {
     pub fn wall_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A timer for deadlines that mostly move on before they are reached: it is set anew only where it must be.
+#[derive(Debug)]
+pub struct Alarm(Pin<Box<Sleep>>);
+
+impl Alarm {
+    /// An alarm that is set for nothing.
+    pub fn new() -> Alarm {
+        Alarm(Box::pin(sleep_until(Instant::now())))
+    }
+
+    /// Waits until `due`, forever where there is none. May be dropped and called again.
+    pub async fn at(&mut self, due: Option<Instant>) {
+        let Some(due) = due else { return std::future::pending().await };
+        while Instant::now() < due {
+            if self.0.deadline() > due || self.0.is_elapsed() {
+                self.0.as_mut().reset(due);
+            }
+            self.0.as_mut().await;
+        }
+    }
+}
+
+impl Default for Alarm {
+    fn default() -> Alarm {
+        Alarm::new()
     }
 }

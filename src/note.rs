@@ -110,6 +110,16 @@ impl Note {
         serde_json::from_str::<Object<Fields>>(text)?.0.encode()
     }
 
+    /// Takes text that [`Note::as_str`] gave and a checksum has kept as it was. Its syntax is checked, as safe Rust asks,
+    /// but not its shape, and nothing is encoded anew: a third of the work of [`Note::from_stored`].
+    pub fn from_canonical(text: &str) -> Result<Note, NoteError> {
+        let raw: &RawValue = serde_json::from_str(text)?;
+        match text.len() {
+            length if length > NOTE_BYTES_MAX => Err(NoteError::TooLarge(length)),
+            _ => Ok(Note(raw.to_owned().into())),
+        }
+    }
+
     /// This note's compact JSON, without its id: `{"title":"…","body":"…"}`.
     pub fn as_str(&self) -> &str {
         self.0.get()
@@ -158,7 +168,7 @@ impl<'de> Deserialize<'de> for Note {
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Patch {
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing, deserialize_with = "not_null")]
     id: Option<NoteId>,
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     title: Option<Option<String>>,
@@ -259,3 +269,6 @@ impl Fields {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use primacy::config::Limits;
-use primacy::note::NOTE_BYTES_MAX;
+use primacy::config::{Address, Config, Mode};
+use primacy::link::{LINK_BYTES_MAX, Refusal};
+use primacy::node::{OPEN_WRITE_BYTES_MAX, OPEN_WRITES_MAX};
+use primacy::note::{NOTE_BYTES_MAX, NoteId};
+use primacy::protocol::client::{self, LIST_LIMIT_MAX};
 use primacy::protocol::codec::{self, FRAME_BYTES_MAX};
-use primacy::protocol::ids::REPLICAS_MAX;
+use primacy::protocol::ids::{Epoch, REPLICAS_MAX, Version};
 use primacy::protocol::message::{Got, Hello, Message};
+use primacy::protocol::port::Said;
 use primacy::protocol::record::{KeyEntry, Record};
-use primacy::protocol::request::{Code, IF_MATCH_MAX, KEY_BYTES_MAX};
+use primacy::protocol::request::{Answer, Code, Done, IF_MATCH_MAX, KEY_BYTES_MAX, Outcome, Phases};
 use primacy::protocol::view::View;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,7 +91,7 @@ fn framed(json: &str) -> Vec<u8> {
 
 #[test]
 fn every_block_of_json_is_of_a_kind_that_is_tested() {
-    let kinds = ["request", "reply", "link", "refusal", "record", "key", "view", "replica"];
+    let kinds = ["request", "reply", "timing", "link", "refusal", "record", "key", "view", "replica"];
     for block in blocks() {
         if let Some(kind) = block.info.strip_prefix("json") {
             assert!(kinds.contains(&kind.trim()), "```{} is not tested", block.info);
@@ -141,6 +145,41 @@ fn records_keys_and_views_are_decoded_and_encoded_byte_for_byte() {
     examples("json record").into_iter().for_each(assert_same_json::<Record>);
     examples("json key").into_iter().for_each(assert_same_json::<KeyEntry>);
     examples("json view").into_iter().for_each(assert_same_json::<View>);
+}
+
+#[test]
+fn requests_of_clients_are_understood() {
+    for json in examples("json request").into_iter().chain(["{\"type\":\"ping\",\"seq\":7}"]) {
+        let asked = client::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error:?}"));
+        let seq: u64 =
+            json.split("\"seq\":").nth(1).and_then(|rest| rest.split([',', '}']).next()?.parse().ok()).unwrap();
+        assert_eq!(asked.seq, Some(seq), "{json}");
+    }
+}
+
+#[test]
+fn timing_is_written_as_shown() {
+    let outcome = Outcome::Done(Done { id: NoteId(1), version: Version { epoch: Epoch(1), counter: 1 } });
+    let phases =
+        Phases { queue: 12_000, forward: 110_000, replicate: 350_000, store: 20_000, update: 350_000, moved: 0 };
+    let said = Said::Answer(Answer { outcome, primary: None, phases });
+    let mut json = Vec::new();
+    client::write_reply(&mut json, Some(1), &said, &[], Some(487_000));
+    assert_eq!(examples("json timing"), [String::from_utf8_lossy(&json)]);
+}
+
+#[test]
+fn a_refused_hello_is_told_as_shown() {
+    let refusal = Refusal::Settings {
+        key: "sync",
+        ours: "remote-write".to_owned(),
+        theirs: "local-write".to_owned(),
+        from: "127.0.0.1:20000".to_owned(),
+        me: "127.0.0.1:10000".to_owned(),
+    };
+    let (code, msg) = (refusal.word(), refusal.to_string());
+    let json = format!(r#"{{"type":"error","res":403,"code":"{code}","msg":"{msg}"}}"#);
+    assert_eq!(examples("json refusal"), [json]);
 }
 
 #[test]
@@ -215,18 +254,25 @@ fn the_vectors_bytes_are_the_frames_of_their_json() {
 #[test]
 fn limits_are_those_of_the_code() {
     let text = section("## Limits");
-    let limits = Limits::default();
+    let config = Config::new(Mode::RemoteWrite, vec![Address::new("a", 1)], 2);
+    let limits = &config.limits;
     let stated = [
         ("a frame, a line", grouped(FRAME_BYTES_MAX)),
         ("a note's compact JSON, without its id", grouped(NOTE_BYTES_MAX)),
         ("`key`", grouped(KEY_BYTES_MAX)),
         ("versions in If-Match", grouped(IF_MATCH_MAX)),
+        ("notes in a `notes` reply", grouped(LIST_LIMIT_MAX)),
+        ("messages that a link keeps for a peer", mebibytes(LINK_BYTES_MAX)),
+        ("open writes at a replica", grouped(OPEN_WRITES_MAX)),
+        ("open writes at a replica", mebibytes(OPEN_WRITE_BYTES_MAX)),
         ("open requests of a connection", grouped(limits.pipeline)),
         ("connections of clients at a replica", grouped(limits.connections)),
         ("connections of clients at a replica", grouped(limits.connections_per_address)),
         ("replicas", grouped(REPLICAS_MAX)),
         ("a reply that the client doesn't take", seconds(limits.write_ms)),
         ("a connection of a client with nothing to do", seconds(limits.idle_ms)),
+        ("a write, from its arrival", seconds(config.request_timeout_ms)),
+        ("a read, from its arrival", seconds(config.read_wait_ms)),
     ];
     for (what, value) in stated {
         let row = rows(text).into_iter().find(|row| row[0] == what).unwrap_or_else(|| panic!("no limit of {what}"));
@@ -246,6 +292,10 @@ fn grouped(number: usize) -> String {
         text.push(digit);
     }
     text
+}
+
+fn mebibytes(bytes: usize) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
 }
 
 fn seconds(ms: u64) -> String {
@@ -308,5 +358,15 @@ fn links_within_the_page_lead_somewhere() {
         .collect();
     for link in DOCUMENT.split("](#").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
         assert!(headings.contains(link), "there is no heading for #{link}");
+    }
+}
+
+#[test]
+fn the_traces_that_are_named_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/replication/traces");
+    let named: Vec<_> = DOCUMENT.split('`').filter(|name| name.ends_with(".txt")).collect();
+    assert!(!named.is_empty(), "traces are named");
+    for name in named {
+        assert!(folder.join(name).is_file(), "there is no trace {name}");
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub use address::Address;
 pub use error::ConfigError;
 pub use limits::Limits;
-pub use load::load;
+pub use load::{KEYS, load};
 
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::message::Settings;

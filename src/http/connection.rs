@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::Service;
 use super::exchange::Exchange;
 use super::reader::Phase;
 use super::refusal::Refusal;
 use crate::accept::{Place, Visitor, stopped};
-use crate::clock::Moment;
+use crate::clock::{Alarm, Moment};
 use crate::net::TcpStream;
 use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::protocol::request::Code;
@@ -76,9 +76,9 @@ impl Connection {
     async fn serve(mut self, stop: watch::Receiver<bool>) -> End {
         let clock = self.service.port.clock();
         let mut stop = pin!(stopped(stop));
-        let mut timer = pin!(sleep_until(clock.instant(clock.now())));
+        let mut alarm = Alarm::new();
         loop {
-            let mut now = clock.now();
+            let now = clock.now();
             let calls = self.exchange.take_calls(now);
             self.send(calls, now).await;
             self.exchange.render(now);
@@ -92,10 +92,6 @@ impl Connection {
                 return self.close().await;
             }
             let deadline = clock.instant(self.deadline(now));
-            // Moving it later costs nothing: it is looked after when it fires.
-            if timer.deadline() > deadline || timer.is_elapsed() {
-                timer.as_mut().reset(deadline);
-            }
             let wants_input = self.exchange.wants_input();
             tokio::select! {
                 biased;
@@ -105,12 +101,9 @@ impl Connection {
                     Ok(length) => self.exchange.ended |= length == 0,
                     Err(_) => return End::Lost,
                 },
-                () = &mut timer => {
-                    now = clock.now();
-                    if now >= self.deadline(now) && !self.give_up(now) {
-                        return End::Idle;
-                    }
-                }
+                () = alarm.at(Some(deadline)) => if !self.give_up(clock.now()) {
+                    return End::Idle;
+                },
             }
         }
     }

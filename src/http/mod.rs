@@ -30,6 +30,9 @@ use crate::net::TcpListener;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Port;
 
+/// Connections past the limits that are told so at one time.
+const TURNED_AWAY_MAX: usize = 16;
+
 /// What all connections of one listener share.
 #[derive(Debug)]
 pub struct Service {
@@ -71,5 +74,5 @@ impl Service {
 /// finish that are under way, for at most 5 s, and returns.
 pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: watch::Receiver<bool>) {
     let run = |visitor| connection::run(visitor, service.clone(), stop.clone());
-    accept(listener, &service.config.limits, stop.clone(), run).await;
+    accept(listener, &service.config.limits, TURNED_AWAY_MAX, stop.clone(), run).await;
 }

@@ -21,7 +21,8 @@ pub(crate) fn put_number(out: &mut Vec<u8>, before: &str, number: u64, behind: &
 /// Appends `Server-Timing` (W3C), in ms with three digits.
 pub(crate) fn put_timing(out: &mut Vec<u8>, phases: &Phases, total_ns: u64) {
     let mut before = "Server-Timing: ";
-    for (name, us) in phases.parts(total_ns) {
+    let took_place = |(name, us): &(&str, u64)| *us > 0 || !matches!(*name, "forward" | "move");
+    for (name, us) in phases.parts(total_ns).into_iter().filter(took_place) {
         put(out, &[before, name]);
         put_number(out, ";dur=", us / 1000, "");
         put_fraction(out, us % 1000);

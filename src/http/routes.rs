@@ -5,10 +5,11 @@ use super::origin::Hosts;
 use super::refusal::Refusal;
 use crate::note::{Note, NoteError, NoteId, Patch};
 use crate::observe::classic;
+use crate::protocol::client::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX};
 use crate::protocol::ids::{Epoch, Version};
 use crate::protocol::port::Call;
-use crate::protocol::request::{Code, Failure, Key, Operation, Page, Request, Write, quote};
-use crate::protocol::request::{IF_MATCH_MAX, KEY_BYTES_MAX, PAGE_NOTES_DEFAULT, PAGE_NOTES_MAX};
+use crate::protocol::request::{Code, Failure, IF_MATCH_MAX, KEY_BYTES_MAX, Key};
+use crate::protocol::request::{Operation, Page, Request, Write, quote};
 
 /// Most bytes of notes on one page that a client asks for; where the next note would pass it, `Link` leads on. It is
 /// in memory at once, for each connection.
@@ -192,18 +193,19 @@ fn parse_query(query: &str) -> Result<Option<Page>, Refusal> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let fits = match (name, decimal(value)) {
-            ("limit", Some(number @ 1..=PAGE_NOTES_MAX)) => limit.replace(number).is_none(),
-            ("after", Some(number)) => after.replace(number).is_none(),
+            ("limit", Some(number)) => {
+                limit.replace(number as usize).is_none() && (1..=LIST_LIMIT_MAX as u64).contains(&number)
+            }
+            ("after", Some(number)) => after.replace(NoteId(number)).is_none(),
             _ => false,
         };
         if !fits {
-            let takes = format!("it takes limit=1 to {PAGE_NOTES_MAX} and after=ID, once");
+            let takes = format!("it takes limit=1 to {LIST_LIMIT_MAX} and after=ID, once");
             return Err(Refusal::bad(format!("the query is wrong at `{}`; {takes}", quote(pair))));
         }
     }
-    let limit = limit.or(after.map(|_| PAGE_NOTES_DEFAULT));
-    let after = NoteId(after.unwrap_or(0));
-    Ok(limit.map(|limit| Page { after, limit: limit as usize, bytes_max: PAGE_BYTES_MAX }))
+    let limit = limit.or(after.map(|_| LIST_LIMIT_DEFAULT));
+    Ok(limit.map(|limit| Page { after: after.unwrap_or(NoteId(0)), limit, bytes_max: PAGE_BYTES_MAX }))
 }
 
 fn parse_key(head: &Head<'_, '_>) -> Result<Option<Key>, Refusal> {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use tokio::sync::mpsc;
 
-use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::clock::Moment;
+use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::replication::event::Token;
 
 /// Most calls in one batch; connections bound theirs far below.

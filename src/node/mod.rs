@@ -5,6 +5,7 @@
 mod callers;
 pub mod start;
 mod steps;
+pub mod storage;
 
 use std::sync::Arc;
 
@@ -23,11 +24,13 @@ use crate::protocol::port::{Batch, Call, Pong, Said};
 use crate::protocol::status::{Status, ViewStatus};
 use crate::protocol::view::View;
 use crate::replication::action::Action;
-use crate::replication::event::{Event, Now, Token};
+use crate::replication::event::{Event, Now};
 use crate::replication::replica::{Replica, Standing};
+use crate::store::StoreError;
 
 use callers::Callers;
 use steps::Steps;
+use storage::Storage;
 
 /// Open writes past which a replica takes no more calls, until some are answered: clients then wait in their sockets.
 pub const OPEN_WRITES_MAX: usize = 8_192;
@@ -59,6 +62,7 @@ pub struct Node {
     clock: Clock,
     replica: Replica,
     links: Links,
+    storage: Storage,
     membership: FixedView,
     /// Published for the links: frames of later epochs wait for it (L4).
     epoch: watch::Sender<Epoch>,
@@ -82,6 +86,8 @@ pub struct Start {
     pub clock: Clock,
     /// Its state, with what its store held.
     pub replica: Replica,
+    /// Where its records go.
+    pub storage: Storage,
     /// Its links to the other replicas.
     pub links: Links,
     /// Where the links read the newest epoch.
@@ -91,12 +97,13 @@ pub struct Start {
 impl Node {
     /// A loop that is about to run.
     pub fn new(start: Start) -> Node {
-        let Start { config, me, incarnation, clock, replica, links, epoch } = start;
+        let Start { config, me, incarnation, clock, replica, storage, links, epoch } = start;
         Node {
             me,
             names: config.replicas.iter().map(ToString::to_string).collect(),
             clock,
             replica,
+            storage,
             links,
             membership: FixedView::new(config.replicas.len(), me, incarnation),
             epoch,
@@ -109,20 +116,29 @@ impl Node {
         }
     }
 
-    /// Runs until told to end; then sends what is on its way to the peers and closes the links.
-    pub async fn run(mut self, mut inputs: Inputs) {
+    /// Runs until told to end; then sends what is on its way to the peers, closes the links, and has the store flushed.
+    ///
+    /// # Errors
+    ///
+    /// The store's failure, at once: only a new start finds out what the disk holds.
+    pub async fn run(mut self, mut inputs: Inputs) -> Result<(), Arc<StoreError>> {
         // A cluster of one replica has its view at once.
         if let Some(view) = self.membership.first_view() {
             self.apply_view(view);
             self.finish_turn();
         }
         let mut timer = std::pin::pin!(tokio::time::sleep_until(self.clock.instant(Moment::default())));
-        while self.turn(&mut inputs, timer.as_mut()).await {}
+        while self.turn(&mut inputs, timer.as_mut()).await? {}
         self.links.stop().await;
+        self.storage.close()
     }
 
     /// One turn; false once the loop shall end.
-    async fn turn(&mut self, inputs: &mut Inputs, mut timer: std::pin::Pin<&mut Sleep>) -> bool {
+    async fn turn(
+        &mut self,
+        inputs: &mut Inputs,
+        mut timer: std::pin::Pin<&mut Sleep>,
+    ) -> Result<bool, Arc<StoreError>> {
         let deadline = self.replica.next_deadline();
         if let Some(due) = deadline.map(|moment| self.clock.instant(moment)) {
             // A timer that is set too early fires for nothing and is set anew; that is cheaper than to set it each turn.
@@ -131,24 +147,40 @@ impl Node {
             }
         }
         let takes_calls = self.replica.open_writes() < OPEN_WRITES_MAX
-            && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX;
+            && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX
+            && self.storage.has_room();
+        let mut progress = None;
         tokio::select! {
             biased;
-            _ = inputs.end.wait_for(|end| *end) => return false,
-            count = inputs.links.recv_many(&mut self.events, EVENTS_PER_TURN_MAX) => if count == 0 { return false },
-            count = inputs.calls.recv_many(&mut self.batches, EVENTS_PER_TURN_MAX), if takes_calls => if count == 0 { return false },
+            _ = inputs.end.wait_for(|end| *end) => return Ok(false),
+            further = self.storage.progressed() => progress = Some(further?),
+            count = inputs.links.recv_many(&mut self.events, EVENTS_PER_TURN_MAX) => if count == 0 { return Ok(false) },
+            count = inputs.calls.recv_many(&mut self.batches, EVENTS_PER_TURN_MAX), if takes_calls => {
+                if count == 0 {
+                    return Ok(false);
+                }
+            }
             () = timer, if deadline.is_some() => {}
         }
+        if let Some(progress) = progress {
+            let now = self.now();
+            self.storage.on_progress(progress, &self.replica).into_iter().for_each(|event| self.step(now, event));
+        }
         // The first that had something woke the loop; the others may have something, too.
-        while self.events.len() < EVENTS_PER_TURN_MAX && let Ok(event) = inputs.links.try_recv() {
+        while self.events.len() < EVENTS_PER_TURN_MAX
+            && let Ok(event) = inputs.links.try_recv()
+        {
             self.events.push(event);
         }
-        while takes_calls && self.batches.len() < EVENTS_PER_TURN_MAX && let Ok(batch) = inputs.calls.try_recv() {
+        while takes_calls
+            && self.batches.len() < EVENTS_PER_TURN_MAX
+            && let Ok(batch) = inputs.calls.try_recv()
+        {
             self.batches.push(batch);
         }
         self.step_all();
         self.finish_turn();
-        true
+        Ok(true)
     }
 
     fn now(&self) -> Now {
@@ -227,25 +259,34 @@ impl Node {
 /// What the replica wants done.
 impl Node {
     fn finish_turn(&mut self) {
-        self.store_in_memory();
+        self.store();
         let now = self.now();
         self.replica.end_turn(now, &mut self.actions);
-        self.store_in_memory();
+        self.store();
         self.carry_out(now.moment);
+        self.storage.flush();
         self.callers.flush();
         self.links.flush();
     }
 
-    /// `durability: memory`: what is handed over is as durable as it gets (J6).
-    fn store_in_memory(&mut self) {
-        let handed_over = |action: &Action| match action {
-            Action::Persist(persist) => Some(persist.number),
-            _ => None,
-        };
-        if let Some(number) = self.actions.iter().filter_map(handed_over).next_back() {
-            self.actions.retain(|action| handed_over(action).is_none());
+    /// Hands to the store what is for the store. Memory is done with it at once, so that the turn's acknowledgements count
+    /// it.
+    fn store(&mut self) {
+        let for_store =
+            |action: &mut Action| matches!(action, Action::Persist(_) | Action::BeginCopy | Action::SwitchStore);
+        for action in self.actions.extract_if(.., for_store) {
+            match action {
+                Action::Persist(persist) => self.storage.persist(persist),
+                Action::BeginCopy => self.storage.begin_copy(start::fresh_store()),
+                Action::SwitchStore => self.storage.switch(),
+                _ => {}
+            }
+        }
+        let events = self.storage.take_events();
+        if !events.is_empty() {
             let now = self.now();
-            self.step(now, Event::Durable { number });
+            events.into_iter().for_each(|event| self.step(now, event));
+            self.store();
         }
     }
 
@@ -254,22 +295,16 @@ impl Node {
             match action {
                 Action::Send { epoch, .. } if epoch < *self.epoch.borrow() => {}
                 Action::Send { to, epoch, message } => self.send(to, epoch, &message, now),
-                Action::Answer { token, answer } => self.answer(token, Said::Answer(answer)),
-                // `store_in_memory` has taken these.
-                Action::Persist(_) => {}
-                Action::BeginCopy | Action::SwitchStore | Action::ReportSynced { .. } => {
-                    unreachable!("the one view of a fixed membership lists nobody as joining")
-                }
+                Action::Answer { token, answer } => self.callers.answer(token, Said::Answer(answer)),
+                Action::Persist(_) | Action::BeginCopy | Action::SwitchStore => unreachable!("`store` has taken these"),
+                Action::ReportSynced { .. } => unreachable!("the one view of a fixed membership lists no joiner"),
                 Action::Distrust { peer, why } => {
-                    tracing::error!(peer = self.names[peer.index()], "broke the protocol, its connections are closed: {why}");
+                    let peer_name = &self.names[peer.index()];
+                    tracing::error!(peer = peer_name, "broke the protocol, its connections are closed: {why}");
                     self.links.reset(peer);
                 }
             }
         }
-    }
-
-    fn answer(&mut self, token: Token, said: Said) {
-        self.callers.answer(token, said);
     }
 
     fn send(&mut self, to: ReplicaSet, epoch: Epoch, message: &Message, now: Moment) {

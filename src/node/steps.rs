@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::note::NoteId;
 use crate::observe::classic::{self, Step};
-use crate::clock::Moment;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::message::Message;
 

@@ -8,7 +8,7 @@ pub mod classic;
 mod lines;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};

@@ -100,6 +100,19 @@ impl fmt::Debug for ReplicaSet {
     }
 }
 
+/// On the wire a list of places, in config order.
+impl Serialize for ReplicaSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for ReplicaSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::<ReplicaId>::deserialize(deserializer).map(ReplicaSet::from_iter)
+    }
+}
+
 /// The number of a view. Epochs only grow; no epoch is believed from a frame (L4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -191,6 +204,10 @@ random_name!(
     /// Drawn when the consensus store is created, never otherwise; the voter's id.
     ConsensusId
 );
+random_name!(
+    /// Drawn when a cluster is first set up: it tells the folders of two clusters with the same addresses apart.
+    ClusterId
+);
 
 /// Names one write of one client, wherever its record goes: who took it, and its number there. Sent as
 /// `[replica, incarnation, number]`.
@@ -214,5 +231,78 @@ impl<'de> Deserialize<'de> for RequestId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (replica, incarnation, number) = Deserialize::deserialize(deserializer)?;
         Ok(RequestId { replica, incarnation, number })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_replicas_is_iterated_in_config_order() {
+        let set: ReplicaSet = [3, 0, 15, 3].into_iter().map(ReplicaId).collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), [ReplicaId(0), ReplicaId(3), ReplicaId(15)]);
+        assert_eq!(set.len(), 3);
+        assert!(set.contains(ReplicaId(15)) && !set.contains(ReplicaId(1)));
+        assert_eq!(format!("{set:?}"), "{0, 3, 15}");
+        assert!(ReplicaSet::EMPTY.is_empty());
+    }
+
+    #[test]
+    fn sets_of_replicas_add_and_take_away() {
+        let one = |place| std::iter::once(ReplicaId(place)).collect::<ReplicaSet>();
+        let both = one(1).union(one(2));
+        assert_eq!(both.without(ReplicaId(1)), one(2));
+        assert_eq!(both.without(ReplicaId(7)), both);
+        assert!(both.is_superset(one(2)) && both.is_superset(both) && !one(2).is_superset(both));
+    }
+
+    #[test]
+    fn a_place_past_the_last_is_refused() {
+        assert_eq!(serde_json::from_str::<ReplicaId>("15").unwrap(), ReplicaId(15));
+        for text in ["16", "255", "256", "-1", "1.5", "\"1\"", "null"] {
+            assert!(serde_json::from_str::<ReplicaId>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn versions_compare_by_epoch_and_then_counter() {
+        let version = |epoch, counter| Version { epoch: Epoch(epoch), counter };
+        assert!(version(1, 9) < version(2, 1) && version(2, 1) < version(2, 2));
+        assert_eq!(version(1, 9).next(Epoch(1)), version(1, 10));
+        assert_eq!(version(1, 9).next(Epoch(3)), version(3, 10));
+    }
+
+    #[test]
+    fn a_version_is_a_pair_in_json_and_dashed_in_etags() {
+        let version = Version { epoch: Epoch(3), counter: 10 };
+        assert_eq!(serde_json::to_string(&version).unwrap(), "[3,10]");
+        assert_eq!(serde_json::from_str::<Version>("[3,10]").unwrap(), version);
+        assert_eq!(version.to_string(), "3-10");
+        for text in ["[3]", "[3,10,1]", "\"3-10\"", "[3,-1]", "{}"] {
+            assert!(serde_json::from_str::<Version>(text).is_err(), "{text}");
+        }
+    }
+
+    /// JSON numbers lose digits over 2^53 in many readers.
+    #[test]
+    fn random_names_are_strings_of_16_hex_digits() {
+        for (name, text) in [(0, "0000000000000000"), (0xab, "00000000000000ab"), (u64::MAX, "ffffffffffffffff")] {
+            let json = format!("\"{text}\"");
+            assert_eq!(serde_json::to_string(&Incarnation(name)).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Incarnation>(&json).unwrap(), Incarnation(name));
+        }
+        let bad = ["171", "\"ab\"", "\"+0000000000000ab\"", "\"00000000000000abc\"", "\"00000000000000ag\""];
+        for json in bad {
+            assert!(serde_json::from_str::<StoreId>(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_named_by_replica_incarnation_and_number() {
+        let request = RequestId { replica: ReplicaId(2), incarnation: Incarnation(255), number: 7 };
+        let json = r#"[2,"00000000000000ff",7]"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
+        assert_eq!(serde_json::from_str::<RequestId>(json).unwrap(), request);
     }
 }

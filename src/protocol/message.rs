@@ -6,7 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Epoch, Incarnation, ReplicaId, RequestId, Version};
+use serde_json::value::RawValue;
+
+use super::ids::{ClusterId, ConsensusId, Epoch, Incarnation, ReplicaId, ReplicaSet, RequestId, StoreId, Version};
 use super::record::{KeyEntry, Record};
 use super::request::{Done, Failure, Phases, Write};
 use super::view::View;
@@ -104,6 +106,12 @@ messages! {
     Counted = "counted",
     /// L4: your frame's epoch is over; this is the newest view.
     Stale = "stale",
+    /// V6: I am alive, and this is what I see and want. On control links.
+    Heartbeat = "heartbeat",
+    /// R3: serve reads for one lease from when you sent that heartbeat. On control links.
+    Lease = "lease",
+    /// V1: a call of the consensus group, or the answer to one. On control links.
+    Raft = "raft",
 }
 
 /// W1: a write for the item's primary, from the contacted replica. The receiver checks it, makes the record and answers
@@ -279,6 +287,89 @@ pub struct Stale {
     pub view: View,
 }
 
+/// V6: the sender is alive. Goes to every replica every tenth of the failure timeout, and at once when something in it
+/// changes. Control links may lose frames, so everything that a replica asks of the controller stands in each of its
+/// heartbeats until it is granted. All note the time; only the controller acts on it, and answers with `lease`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Counts this process's heartbeats, from 1; a lease names the one that it answers.
+    pub nonce: u64,
+    /// The epoch of the newest view that the sender knows to be agreed, 0 before the first. Who knows a view that lists
+    /// another incarnation of the sender has started after that one was seen: it is the newer of the two (R5).
+    pub view: Epoch,
+    /// Its record store: if all who are in sync die, those whose listed store still exists come back (J1).
+    pub store: StoreId,
+    /// Its voter id (J5).
+    pub consensus: ConsensusId,
+    /// The group that its consensus store belongs to; none while that store is empty (J4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterId>,
+    /// Its record store was empty as the process started (J4).
+    pub blank: bool,
+    /// Whom it has live links with: frames come in, and its own dialed links are up (V1).
+    pub hears: ReplicaSet,
+    /// Members of `view` whom it complains of: nothing comes from them, or frames but no acks (V4).
+    pub cut: ReplicaSet,
+    /// It has copied everything, as a joining member of this view, into `store` (J3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<Epoch>,
+    /// It has given back its lease, reads no more, and asks for a view without itself (V11).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopping: bool,
+}
+
+/// R3: the controller grants the receiver a lease, which runs from when the receiver sent the heartbeat of this nonce, by
+/// the receiver's own clock. Its length is that of the configuration, equal at both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The heartbeat's nonce.
+    pub nonce: u64,
+}
+
+/// V1: a call of the consensus group, or the answer to one. Who is not `to`, or is of another cluster, drops it: a wiped
+/// consensus store never answers for the one that it replaces (J5). A replica whose consensus store is empty takes the
+/// cluster of the first call that it gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Raft {
+    /// Counts the caller's calls; the answer has its call's number.
+    pub call: u64,
+    /// The sender's voter id.
+    pub from: ConsensusId,
+    /// The receiver's.
+    pub to: ConsensusId,
+    /// The group.
+    pub cluster: ClusterId,
+    /// What the payload is.
+    pub kind: RaftKind,
+    /// The members of the call or the answer, as the consensus library has them.
+    pub payload: Payload,
+}
+
+/// The calls of the consensus group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RaftKind {
+    /// Entries for the receiver's log, or none: the leader is alive.
+    Append,
+    /// Vote for me.
+    Vote,
+    /// The state that replaces the receiver's log up to a point.
+    Snapshot,
+    /// The answer to a call.
+    Answer,
+}
+
+/// JSON that this layer carries and does not read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Payload(pub Box<RawValue>);
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Payload) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
 /// The two kinds of link (L1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -320,7 +411,8 @@ pub struct Hello {
     /// Dialer, data link: the epoch that its frame numbers count in, and the number of the first frame to come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Position>,
-    /// Accepter, data link: the last frame that it has from the dialer.
+    /// Accepter, data link: the last frame that it has from the dialer, who continues behind it; where the numbering is
+    /// another than that of `next`, with `next`. Per-frame links are on their way already: they begin with `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub got: Option<Position>,
 }

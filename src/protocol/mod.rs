@@ -1,5 +1,6 @@
 //! protocol.md in code: names, records, requests, messages and frames.
 
+pub mod client;
 pub mod codec;
 pub mod ids;
 pub mod message;

@@ -84,6 +84,11 @@ impl Port {
         self.clock
     }
 
+    /// Waits until the loop has ended: calls that are open then will not be answered.
+    pub async fn stopped(&self) {
+        self.calls.closed().await;
+    }
+
     /// Hands a batch to the loop, waiting while it is full.
     pub async fn send(&self, batch: Batch) -> Result<(), Stopped> {
         self.calls.send(batch).await.map_err(|_| Stopped)

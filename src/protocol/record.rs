@@ -9,6 +9,12 @@ use super::ids::{ReplicaId, Version};
 use super::request::{Done, Key};
 use crate::note::{Note, NoteId};
 
+/// Most entries in the table of keys (K3): about 30 MB, and hours of retries at any rate at which clients use keys.
+pub const KEYS_MAX: usize = 100_000;
+
+/// An entry this much older than the newest one is dropped, in ms: 24 hours.
+pub const KEY_AGE_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
 /// The state of one item at one version. Equal item and version is equal content (invariant 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Flat", into = "Flat")]
@@ -23,6 +29,16 @@ pub struct Record {
     pub primary: ReplicaId,
     /// The content.
     pub value: Value,
+}
+
+impl Record {
+    /// Bytes of its note's JSON, 0 where it holds none.
+    pub fn note_bytes(&self) -> usize {
+        match &self.value {
+            Value::Note(note) => note.as_str().len(),
+            Value::Deleted | Value::Next(_) => 0,
+        }
+    }
 }
 
 /// The content of a record.
@@ -131,4 +147,69 @@ fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(Fingerprint(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Record, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn the_three_kinds_of_records_survive_a_trip_as_json() {
+        let records = [
+            r#"{"id":1,"version":[2,3],"written":[1,3],"primary":1,"note":{"title":"a","body":"b"}}"#,
+            r#"{"id":1,"version":[1,4],"written":[1,4],"primary":0,"deleted":true}"#,
+            r#"{"id":0,"version":[1,1],"written":[1,1],"primary":2,"next":2}"#,
+        ];
+        for json in records {
+            assert_eq!(serde_json::to_string(&read(json).unwrap()).unwrap(), json);
+        }
+    }
+
+    #[test]
+    fn a_record_that_contradicts_itself_is_refused() {
+        let head = r#""version":[1,1],"written":[1,1],"primary":0"#;
+        let cases = [
+            format!(r#"{{"id":1,{head}}}"#),
+            format!(r#"{{"id":1,{head},"deleted":false}}"#),
+            format!(r#"{{"id":1,{head},"next":2}}"#),
+            format!(r#"{{"id":1,{head},"note":{{}},"deleted":true}}"#),
+            format!(r#"{{"id":1,{head},"note":{{}},"next":2}}"#),
+            format!(r#"{{"id":0,{head}}}"#),
+            format!(r#"{{"id":0,{head},"note":{{}}}}"#),
+            format!(r#"{{"id":0,{head},"deleted":true}}"#),
+            format!(r#"{{"id":0,{head},"next":2,"deleted":true}}"#),
+        ];
+        for json in cases {
+            let said = read(&json).unwrap_err().to_string();
+            assert!(
+                said.contains("must have `next` where it is item 0, else either `note` or `deleted`"),
+                "{json}: {said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_note_in_a_record_is_checked_like_a_clients() {
+        let with = |note| read(&format!(r#"{{"id":1,"version":[1,1],"written":[1,1],"primary":0,"note":{note}}}"#));
+        assert!(with(r#"{"title":"a"}"#).is_ok());
+        for note in ["[]", "7", r#"{"title":7}"#, r#"{"colour":"red"}"#] {
+            assert!(with(note).is_err(), "{note}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_64_hex_digits() {
+        let fingerprint = Fingerprint(std::array::from_fn(|at| at as u8));
+        let json = serde_json::to_string(&fingerprint).unwrap();
+        assert!(json.starts_with("\"000102030405") && json.len() == 66, "{json}");
+        assert_eq!(serde_json::from_str::<Fingerprint>(&json).unwrap(), fingerprint);
+        for bad in ["\"00\"".to_owned(), json.replace("00", "0g"), json.replace("00", "000"), json.replace("00", "+0")]
+        {
+            assert!(serde_json::from_str::<Fingerprint>(&bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -46,6 +46,11 @@ impl Moves {
         self.by_item.get(&id).is_some_and(|moving| moving.state == State::Asking)
     }
 
+    /// Whether the item is asked for, or is about to be handed over: no write runs here now.
+    pub(super) fn is_moving(&self, id: NoteId) -> bool {
+        self.by_item.contains_key(&id)
+    }
+
     /// M5: a new view forgets every move, asked or queued.
     pub(super) fn forget(&mut self) {
         self.by_item.clear();

@@ -85,10 +85,11 @@ impl Replica {
             }
             notes.push((id, note.clone()));
         }
+        // What is pending behind may be a new note: only the next page can tell.
+        let more = more || (upto != LAST && self.items.pending_after(upto).next().is_some());
         if more && notes.is_empty() {
             return self.read_page(reader, Page { after: upto, ..page });
         }
-        let more = more || (upto != LAST && self.items.pending_after(upto).next().is_some());
         let Some((token, arrived)) = self.close(reader) else { return };
         self.answer_read(token, arrived, Outcome::Notes { notes, more });
     }

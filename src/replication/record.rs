@@ -53,6 +53,10 @@ impl Chain {
         self.records.last().map(|pending| &pending.record)
     }
 
+    fn newest_stored(&self) -> Option<&Record> {
+        self.records.iter().rev().find(|pending| pending.stored).map(|pending| &pending.record)
+    }
+
     fn find(&self, version: Version) -> Option<&Record> {
         self.records.iter().map(|pending| &pending.record).find(|record| record.version == version)
     }
@@ -233,6 +237,25 @@ impl Items {
         self.clean.range(from..).map(|(_, record)| record)
     }
 
+    /// Of each item from `from` on, by id, the newest record that was handed to the store or is committed: what a snapshot
+    /// of the store holds.
+    pub fn stored_from(&self, from: NoteId) -> impl Iterator<Item = &Record> {
+        let mut clean = self.clean.range(from..).peekable();
+        let chains = self.chains.range(from..).filter_map(|(id, chain)| Some((*id, chain.newest_stored()?)));
+        let mut chains = chains.peekable();
+        std::iter::from_fn(move || match (clean.peek(), chains.peek()) {
+            (Some((clean_id, _)), Some((chain_id, _))) if *clean_id == chain_id => {
+                clean.next();
+                chains.next().map(|(_, record)| record)
+            }
+            (Some((clean_id, _)), Some((chain_id, _))) if *clean_id > chain_id => {
+                chains.next().map(|(_, record)| record)
+            }
+            (Some(_), _) => clean.next().map(|(_, record)| record),
+            (None, _) => chains.next().map(|(_, record)| record),
+        })
+    }
+
     /// How many notes are committed.
     pub fn notes(&self) -> u64 {
         let sequence = u64::from(self.clean.contains_key(&NoteId::SEQUENCE));
@@ -250,3 +273,6 @@ pub fn first_sequence(primary: ReplicaId) -> Record {
     let version = Version { epoch: Epoch(0), counter: 0 };
     Record { id: NoteId::SEQUENCE, version, written: version, primary, value: Value::Next(NoteId(1)) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use crate::note::NoteId;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, Message, Stale};
 use crate::protocol::record::{KeyEntry, Record};
+use crate::protocol::request::Key;
 use crate::protocol::view::View;
 
 /// What a replica is told once, at its start.
@@ -198,6 +199,17 @@ impl Replica {
         &self.items
     }
 
+    /// The entries of its table of keys after this one, by time, item and key; all where there is none.
+    pub fn keys_after(&self, last: Option<&(u64, NoteId, Key)>) -> impl Iterator<Item = &KeyEntry> {
+        self.keys.after(last)
+    }
+
+    /// Whether it would take a write of this item now, as the item's primary (invariant 2).
+    pub fn takes_writes(&self, id: NoteId) -> bool {
+        let here = self.standing == Standing::Ready && self.primary_of(id) == Some(self.me());
+        here && (self.identity.mode == Mode::RemoteWrite || (!self.moves.is_moving(id) && self.newest(id).is_some()))
+    }
+
     /// Of how many items (notes and the id sequence) it is the primary.
     pub fn items_owned(&self) -> u64 {
         let Some(view) = &self.view else { return 0 };
@@ -337,6 +349,9 @@ impl Replica {
             Message::Synced(_) => self.on_synced(from),
             Message::Counted(_) => self.on_counted(from),
             Message::Stale(_) => unreachable!("taken before the epoch was looked at"),
+            Message::Heartbeat(_) | Message::Lease(_) | Message::Raft(_) => {
+                self.distrust(from, format!("sent `{}` on a data link", message.word()));
+            }
         }
     }
 

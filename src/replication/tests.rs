@@ -7,6 +7,8 @@
 
 mod checks;
 mod cluster;
+mod explore;
+mod oracle;
 mod script;
 mod show;
 

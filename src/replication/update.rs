@@ -173,8 +173,10 @@ impl Replica {
         let Update { n, records, requests, keys, chosen } = update;
         let mut items: Vec<_> = records.iter().map(|record| (record.id, record.version)).collect();
         self.keep(&records, &requests, &keys);
-        // Those that came with this update, and of recovery those that were here in memory only.
-        let records = records.into_iter().chain(self.unstored(&chosen)).collect();
+        // Of recovery also those that were here in memory only. To a joiner an update of recovery may come late, and what a
+        // committed record or deletion has overtaken must not reach the store behind it.
+        let held = records.into_iter().filter(|record| self.items.holds(record.id, record.version)).collect::<Vec<_>>();
+        let records = held.into_iter().chain(self.unstored(&chosen)).collect();
         items.extend(chosen);
         let incoming = self.incoming.entry(from).or_default();
         incoming.last = n;

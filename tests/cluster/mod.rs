@@ -1,5 +1,5 @@
 //! Real clusters for whole-system tests: processes of the binary, on a loopback address of their own.
-#![allow(dead_code, reason = "each test file uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

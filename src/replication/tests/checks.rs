@@ -1,6 +1,6 @@
 //! What must hold in every script, whatever it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster::{Cluster, Host};
 use super::show;
@@ -8,7 +8,7 @@ use crate::note::NoteId;
 use crate::protocol::ids::{Epoch, ReplicaId, Version};
 use crate::protocol::message::Message;
 use crate::protocol::record::Record;
-use crate::protocol::request::{Done, Operation, Outcome, Request};
+use crate::protocol::request::{Done, Operation, Outcome, Request, Write};
 use crate::replication::event::Token;
 use crate::replication::replica::{Replica, Standing};
 
@@ -21,11 +21,16 @@ pub(super) struct Checks {
     open: BTreeMap<u64, (ReplicaId, Request)>,
     /// Writes that were answered done, with their request.
     done: Vec<(Done, Request)>,
+    /// Notes that somebody asked to delete.
+    doomed: BTreeSet<NoteId>,
     epochs: BTreeMap<ReplicaId, Epoch>,
 }
 
 impl Checks {
     pub(super) fn on_request(&mut self, at: ReplicaId, token: Token, request: &Request) {
+        if let Request::Write(Write { operation: Operation::Delete { id }, .. }) = request {
+            self.doomed.insert(*id);
+        }
         self.open.insert(token.0, (at, request.clone()));
     }
 
@@ -98,11 +103,10 @@ impl Checks {
         }
     }
 
-    /// A note that was written is there in that version or a later one, unless it was deleted.
+    /// A note that was written is there in that version or a later one, unless somebody asked to delete it.
     fn check_kept(&self, done: &Done, replica: &Replica) {
-        let deleted =
-            self.records.values().any(|it| it.id == done.id && it.value == crate::protocol::record::Value::Deleted);
-        let kept = replica.items().committed(done.id).map_or(deleted, |record| record.version >= done.version);
+        let committed = replica.items().committed(done.id);
+        let kept = committed.map_or(self.doomed.contains(&done.id), |record| record.version >= done.version);
         assert!(kept, "invariant 4: note {} v{} was answered done and is lost", done.id, done.version);
     }
 }

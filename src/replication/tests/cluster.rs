@@ -11,7 +11,7 @@ use crate::note::{Note, NoteId};
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use crate::protocol::message::{Envelope, Message};
 use crate::protocol::record::{KeyEntry, Record};
-use crate::protocol::request::{Operation, Request, Write};
+use crate::protocol::request::{Operation, Outcome, Request, Write};
 use crate::protocol::view::{Member, View};
 use crate::replication::action::{Action, Persist};
 use crate::replication::event::{Event, Now, Token};
@@ -40,6 +40,10 @@ pub(super) struct Cluster {
     now_ms: u64,
     last_token: u64,
     checks: Checks,
+    /// What was answered since it was last taken.
+    answers: Vec<(Token, Outcome)>,
+    /// Who reported itself synced, and in which epoch.
+    synced: Vec<(ReplicaId, Epoch)>,
     /// What happened, a line each, since it was last taken.
     lines: Vec<String>,
 }
@@ -126,6 +130,8 @@ impl Cluster {
             now_ms: 0,
             last_token: 0,
             checks: Checks::default(),
+            answers: Vec::new(),
+            synced: Vec::new(),
             lines: Vec::new(),
         };
         for place in 0..settings.replicas {
@@ -142,6 +148,30 @@ impl Cluster {
 
     pub(super) fn say(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
+    }
+
+    /// What was answered since the last call.
+    pub(super) fn take_answers(&mut self) -> Vec<(Token, Outcome)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    /// The number of the last request.
+    pub(super) fn last_token(&self) -> u64 {
+        self.last_token
+    }
+
+    /// Who reported itself synced in this epoch.
+    pub(super) fn synced_in(&self, epoch: Epoch) -> Vec<ReplicaId> {
+        self.synced.iter().filter(|(_, its)| *its == epoch).map(|(at, _)| *at).collect()
+    }
+
+    /// Links on which messages wait.
+    pub(super) fn busy_links(&self) -> Vec<(ReplicaId, ReplicaId)> {
+        self.links.iter().filter(|(_, queue)| !queue.is_empty()).map(|(link, _)| *link).collect()
+    }
+
+    pub(super) fn is_alive(&self, at: ReplicaId) -> bool {
+        self.hosts[at.index()].replica.is_some()
     }
 
     pub(super) fn hosts(&self) -> impl Iterator<Item = (ReplicaId, &Host)> {
@@ -352,11 +382,15 @@ impl Cluster {
                     self.links.entry((at, peer)).or_default().push_back(Frame { incarnation, envelope });
                 }
             }
-            Action::Answer { token, answer } => self.checks.on_answer(token, &answer.outcome),
+            Action::Answer { token, answer } => {
+                self.checks.on_answer(token, &answer.outcome);
+                self.answers.push((token, answer.outcome));
+            }
             Action::Persist(persist) => self.hosts[at.index()].disk.waiting.push_back(Job::Persist(persist)),
             Action::BeginCopy => self.hosts[at.index()].disk.waiting.push_back(Job::BeginCopy),
             Action::SwitchStore => self.hosts[at.index()].disk.waiting.push_back(Job::Switch),
-            Action::ReportSynced { store, .. } => {
+            Action::ReportSynced { epoch, store } => {
+                self.synced.push((at, epoch));
                 let present = self.hosts[at.index()].disk.store.id;
                 assert_eq!(store, StoreId(present), "the store that is reported as synced is the present one");
             }

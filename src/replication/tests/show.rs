@@ -83,6 +83,7 @@ fn message(message: &Message) -> String {
         Message::Fetch(fetch) => versions(&fetch.items),
         Message::Fetched(fetched) => fetched.records.iter().map(record).collect::<Vec<_>>().join("; "),
         Message::Ready(_) | Message::Synced(_) | Message::Counted(_) => String::new(),
+        Message::Heartbeat(_) | Message::Lease(_) | Message::Raft(_) => unreachable!("the state machine sends none"),
         Message::Copy(members) => copy(members),
         Message::Want(want) => want.items.iter().map(|id| item(*id)).collect::<Vec<_>>().join(", "),
         Message::Copied(copied) => {

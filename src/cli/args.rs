@@ -1,0 +1,173 @@
+//! The arguments of every command.
+
+use std::path::PathBuf;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command as Clap, FromArgMatches, Parser, Subcommand, value_parser};
+use primacy::config::KEYS;
+use primacy::config::error::{Origin, flag, variable};
+use primacy::config::load::Override;
+
+/// What help says at its end.
+const AFTER_HELP: &str = "Each option is a key of config.json. An option counts over its variable, that over the file.
+RUST_LOG filters the log and the diagnostics.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration.";
+
+/// A replicated note store that shows its work: remote-write and local-write over framed TCP.
+///
+/// Without a command: runs every replica of the configuration in this process.
+#[derive(Debug, Parser)]
+#[command(name = "primacy", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+pub(crate) struct Args {
+    /// What to do, where it is not to run all replicas.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) flags: Flags,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one replica of the configuration
+    Replica {
+        /// Its address as the configuration writes it, for instance 127.0.0.1:10000
+        address: String,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// Which file holds the configuration, and what is laid over it.
+#[derive(Clone, Debug)]
+pub(crate) struct Flags {
+    /// The file.
+    pub(crate) config: PathBuf,
+    /// Values of environment and command line, the environment's first.
+    pub(crate) overrides: Vec<Override>,
+    /// All of this as arguments, so that other processes can be started alike.
+    pub(crate) repeat: Vec<String>,
+}
+
+/// The file that is read where none is named.
+const CONFIG_DEFAULT: &str = "./config.json";
+
+/// What help says of each key: its value's name and its meaning.
+fn help(key: &str) -> (&'static str, &'static str) {
+    match key {
+        "service" => ("PORT", "Port of the first HTTP service on a host; further replicas there take the next ones"),
+        "sync" => ("MODE", "How replicas are kept up to date: remote-write or local-write"),
+        "replicas" => ("ADDRESS,…", "Every replica's address, in the order in which they become primary"),
+        "min_in_sync" => ("N", "Fewest in-sync replicas with which writes are taken [default: 2, or 1 under three]"),
+        "failure_timeout_ms" => ("MS", "Silence after which a replica counts as dead [default: 1000]"),
+        "link_delay_ms" => ("MS", "Simulated one-way delay between replicas, up to 500 [default: 0]"),
+        "links" => ("USE", "Connections between replicas: persistent, or per-frame to measure [default: persistent]"),
+        "data" => ("FOLDER", "Where notes are stored, one folder a replica inside [default: data]"),
+        "durability" => ("WHERE", "What an acknowledged write has reached: disk or memory [default: disk]"),
+        "log" => ("STYLE", "What goes to stdout: classic, json or off [default: classic]"),
+        "request_timeout_ms" => ("MS", "How long a write may take [default: 5000]"),
+        "read_wait_ms" => ("MS", "How long a read may wait for what it needs [default: 3000]"),
+        "hosts" => ("NAME,…", "Further host names of the HTTP service"),
+        "listen" => ("IP", "Bind this address instead of the replica's own host"),
+        "limits" => ("JSON", "Bounds on what clients send, for instance {\"body_bytes\":65536}"),
+        _ => ("VALUE", "As in config.json"),
+    }
+}
+
+/// Keys are read by name, not by field: their flags, variables and texts are made in one place.
+impl clap::Args for Flags {
+    fn augment_args(command: Clap) -> Clap {
+        let config = Arg::new("config")
+            .long("config")
+            .env("PRIMACY_CONFIG")
+            .value_name("PATH")
+            .value_parser(value_parser!(PathBuf))
+            .default_value(CONFIG_DEFAULT)
+            .help("The configuration");
+        KEYS.iter().fold(command.arg(config), |command, key| {
+            let (value, help) = help(key);
+            let arg = Arg::new(*key).long(flag(key)).env(variable(key)).value_name(value).help(help);
+            command.arg(arg.allow_negative_numbers(true))
+        })
+    }
+
+    fn augment_args_for_update(command: Clap) -> Clap {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
+        let config = matches.get_one::<PathBuf>("config").cloned().unwrap_or_else(|| PathBuf::from(CONFIG_DEFAULT));
+        let mut repeat = Vec::new();
+        if matches.value_source("config") != Some(ValueSource::DefaultValue) {
+            repeat.extend(["--config".to_owned(), config.display().to_string()]);
+        }
+        let mut overrides = Vec::new();
+        for key in KEYS {
+            let Some(text) = matches.get_one::<String>(key) else { continue };
+            let origin = match matches.value_source(key) {
+                Some(ValueSource::EnvVariable) => Origin::Environment,
+                _ => Origin::Flag,
+            };
+            repeat.extend([format!("--{}", flag(key)), text.clone()]);
+            overrides.push(Override { key, origin, text: text.clone() });
+        }
+        // Clap gives one value a key, so the order among keys does not matter.
+        Ok(Flags { config, overrides, repeat })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Flags::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["primacy"], args].concat())
+    }
+
+    #[test]
+    fn the_commands_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_has_help_of_its_own() {
+        for key in KEYS {
+            assert_ne!(help(key), help("no key"), "{key}");
+        }
+    }
+
+    #[test]
+    fn flags_follow_their_command() {
+        let args = parse(&["replica", "a:1", "--link-delay", "5", "--config", "x.json"]).unwrap();
+        let Some(Command::Replica { address, flags }) = args.command else { panic!("no replica") };
+        assert_eq!(address, "a:1");
+        assert_eq!(flags.config, PathBuf::from("x.json"));
+        assert_eq!(flags.repeat, ["--config", "x.json", "--link-delay", "5"]);
+        assert!(parse(&["--link-delay", "5", "replica", "a:1"]).is_err());
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_2() {
+        for args in [&["replica"][..], &["--sinc", "x"], &["start"], &["--sync"]] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+        assert_eq!(parse(&["--help"]).unwrap_err().exit_code(), 0);
+        assert_eq!(parse(&["--version"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn negative_numbers_reach_the_check_that_explains() {
+        let args = parse(&["--link-delay", "-1"]).unwrap();
+        assert_eq!(args.flags.overrides[0].text, "-1");
+    }
+}

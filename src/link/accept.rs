@@ -1,0 +1,332 @@
+//! The accepting end of a link: checks the hello, then passes messages on, each once, and says what it got.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::codec::{Decoder, LengthDelimitedCodec};
+
+use super::hello::{self, Refusal};
+use super::roster::Incoming;
+use super::tally::Place;
+use super::{HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
+use crate::clock::Alarm;
+use crate::net::TcpStream;
+use crate::protocol::codec::{self, FrameError};
+use crate::protocol::ids::{Incarnation, ReplicaId};
+use crate::protocol::message::{Envelope, Got, Hello, LinkKind, Position};
+
+/// Frames after which `got` is said at once.
+const GOT_FRAMES: u64 = 64;
+
+/// Bytes after which `got` is said at once.
+const GOT_BYTES: usize = 256 * 1024;
+
+/// How long after a frame `got` is said at the latest.
+const GOT_WAIT: Duration = Duration::from_millis(20);
+
+/// Room for one read from a socket.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Takes the connections that peers dial.
+#[derive(Clone, Debug)]
+pub struct LinkAcceptor {
+    shared: Arc<Shared>,
+}
+
+impl LinkAcceptor {
+    pub(super) fn new(shared: Arc<Shared>) -> LinkAcceptor {
+        LinkAcceptor { shared }
+    }
+
+    /// Takes a connection whose first frame, `hello`, was just read, with what was read after it. It lives in a task of its
+    /// own from here on; refusals are answered, logged and told to the loop.
+    pub fn accept(&self, stream: TcpStream, hello: BytesMut, input: BytesMut) {
+        let shared = self.shared.clone();
+        let stop = shared.stop.subscribe();
+        tokio::spawn(async move {
+            let reason = greet(&shared, stream, &hello, input, stop).await;
+            match &reason {
+                Reason::RefusedByPeer(_) | Reason::Broke(_) => {
+                    tracing::warn!(me = shared.name(shared.me), %reason, "accepted link ended");
+                }
+                _ => tracing::debug!(me = shared.name(shared.me), %reason, "accepted link ended"),
+            }
+        });
+    }
+}
+
+/// Checks the hello of a connection, and serves it.
+async fn greet(
+    shared: &Arc<Shared>,
+    mut stream: TcpStream,
+    hello: &[u8],
+    input: BytesMut,
+    stop: watch::Receiver<bool>,
+) -> Reason {
+    if let Err(error) = stream.set_nodelay(true) {
+        return error.into();
+    }
+    match admit(shared, hello).await {
+        Ok((hello, peer, place, replaced)) => {
+            let kind = hello.kind;
+            shared.outgoing_to(peer).for_each(|link| link.nudge.notify_one());
+            let answer = shared.hello(peer, kind, None, place.at());
+            shared.delay.pass(1).await;
+            match timeout(HELLO_WAIT, stream.write_all(&answer)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error.into(),
+                Err(_) => return Reason::Silent("the peer does not read the hello"),
+            }
+            if !shared.is_per_frame(kind) {
+                shared.tell(LinkEvent::Up { peer, kind, way: Way::In, incarnation: hello.incarnation }).await;
+            }
+            let from = Sender { peer, kind, incarnation: hello.incarnation };
+            let reason = Receiver::new(shared, from, stream, input, place, replaced, stop).run().await;
+            if !shared.is_per_frame(kind) {
+                shared.tell(LinkEvent::Down { peer, kind, way: Way::In, reason: reason.clone() }).await;
+            }
+            reason
+        }
+        Err(refusal) => {
+            tracing::warn!(me = shared.name(shared.me), reason = %refusal, "a replica's hello is refused");
+            // Whether the peer can still read it or not, the connection is over.
+            let _ = timeout(HELLO_WAIT, stream.write_all(&refusal.frame())).await;
+            finish(&mut stream).await;
+            Reason::Refused(refusal)
+        }
+    }
+}
+
+type Admitted = (Hello, ReplicaId, Place, watch::Receiver<u64>);
+
+/// Checks a hello, and lets its connection take the place of the one before.
+async fn admit(shared: &Shared, json: &[u8]) -> Result<Admitted, Refusal> {
+    let hello = hello::parse(json)?;
+    let admitted = match shared.check(&hello) {
+        Ok(peer) => begin(shared, &hello, peer).await.map(|(place, replaced)| (peer, place, replaced)),
+        Err(refusal) => Err(refusal),
+    };
+    match admitted {
+        Ok((peer, place, replaced)) => Ok((hello, peer, place, replaced)),
+        Err(refusal) => {
+            if let Some(peer) = shared.place_of(&hello.from).filter(|peer| *peer != shared.me) {
+                shared.tell(LinkEvent::Refused { peer, reason: refusal.to_string() }).await;
+            }
+            Err(refusal)
+        }
+    }
+}
+
+async fn begin(shared: &Shared, hello: &Hello, peer: ReplicaId) -> Result<(Place, watch::Receiver<u64>), Refusal> {
+    let next = match (hello.kind, hello.next) {
+        (LinkKind::Data, None) => return Err(Refusal::Malformed("a data link's hello needs `next`".to_owned())),
+        (LinkKind::Data, Some(next)) => Some(next),
+        // What a control link carries may be lost with its connection.
+        (LinkKind::Control, _) => None,
+    };
+    shared.meet(peer, hello.incarnation).await?;
+    let incoming = shared.roster.incoming(peer, hello.kind);
+    let begun = incoming.begin(hello.incarnation, next, !shared.is_per_frame(hello.kind));
+    begun.map_err(|gap| Refusal::Gap { next: next.unwrap_or_default(), got: gap.got })
+}
+
+/// Closes after a refusal so that the peer can read it: a close with bytes unread would reset the connection.
+async fn finish(stream: &mut TcpStream) {
+    let until_closed = async {
+        stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    // Who does not close in time, or is gone already, is closed all the same.
+    let _ = timeout(super::FLUSH_WAIT, until_closed).await;
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+struct Sender {
+    peer: ReplicaId,
+    kind: LinkKind,
+    incarnation: Incarnation,
+}
+
+/// One accepted connection at work.
+struct Receiver<'a> {
+    shared: &'a Shared,
+    from: Sender,
+    stream: TcpStream,
+    input: BytesMut,
+    codec: LengthDelimitedCodec,
+    place: Place,
+    replaced: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    owed: Owed,
+    alarm: Alarm,
+}
+
+/// What was received and not said to be `got` yet.
+#[derive(Debug, Default)]
+struct Owed {
+    frames: u64,
+    bytes: usize,
+    /// When to say it.
+    at: Option<Instant>,
+}
+
+/// Why a frame is no message: the dialer may have refused this end's hello.
+fn why_not(json: &[u8], error: &FrameError) -> Reason {
+    match codec::word_of(json) {
+        Ok(word) if word == "error" => Reason::RefusedByPeer(hello::error_of(json)),
+        _ => Reason::Broke(error.to_string()),
+    }
+}
+
+/// Waits until another connection of the same peer and kind counts.
+async fn replaced(current: &mut watch::Receiver<u64>, connection: u64) {
+    let _ = current.wait_for(|current| *current != connection).await;
+}
+
+impl<'a> Receiver<'a> {
+    fn new(
+        shared: &'a Shared,
+        from: Sender,
+        stream: TcpStream,
+        input: BytesMut,
+        place: Place,
+        replaced: watch::Receiver<u64>,
+        stop: watch::Receiver<bool>,
+    ) -> Receiver<'a> {
+        let (codec, owed, alarm) = (codec::length_delimited(), Owed::default(), Alarm::new());
+        Receiver { shared, from, stream, input, codec, place, replaced, stop, owed, alarm }
+    }
+
+    async fn run(mut self) -> Reason {
+        match self.receive().await {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        }
+    }
+
+    async fn receive(&mut self) -> Result<std::convert::Infallible, Reason> {
+        loop {
+            let envelopes = self.cut()?;
+            self.pass_on(envelopes).await?;
+            if self.owed.at.is_some_and(|at| at <= Instant::now()) {
+                self.say_got().await?;
+            }
+            let connection = self.place.connection();
+            self.input.reserve(READ_BYTES);
+            tokio::select! {
+                read = self.stream.read_buf(&mut self.input) => match read? {
+                    0 => return Err(Reason::Closed),
+                    _ => continue,
+                },
+                () = self.alarm.at(self.owed.at) => {}
+                () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
+                () = told(&mut self.stop) => return Err(Reason::Stopped),
+            }
+            self.say_got().await?;
+        }
+    }
+
+    /// All whole frames that were read.
+    fn cut(&mut self) -> Result<Vec<Envelope>, Reason> {
+        let mut envelopes = Vec::new();
+        while let Some(json) = self.codec.decode(&mut self.input)? {
+            self.owed.bytes += json.len();
+            envelopes.push(codec::decode(&json).map_err(|error| why_not(&json, &error))?);
+        }
+        Ok(envelopes)
+    }
+
+    /// Passes messages on, those of epochs to come once the replica has reached them (L4).
+    async fn pass_on(&mut self, mut envelopes: Vec<Envelope>) -> Result<(), Reason> {
+        while !envelopes.is_empty() {
+            let rest = match self.from.kind {
+                LinkKind::Control => Vec::new(),
+                LinkKind::Data => {
+                    let epoch = *self.shared.epoch.borrow();
+                    let early = envelopes.iter().position(|envelope| envelope.epoch > epoch);
+                    early.map_or_else(Vec::new, |first| envelopes.split_off(first))
+                }
+            };
+            if !envelopes.is_empty() {
+                self.hand_over(envelopes).await?;
+            }
+            if let Some(first) = rest.first() {
+                // The dialer may forget the others meanwhile.
+                self.say_got().await?;
+                self.wait_for_epoch(first).await?;
+            }
+            envelopes = rest;
+        }
+        Ok(())
+    }
+
+    /// Gives messages to the loop. They count as got in the same moment, so that however this connection ends, no message
+    /// is lost and none comes twice.
+    async fn hand_over(&mut self, mut envelopes: Vec<Envelope>) -> Result<(), Reason> {
+        let connection = self.place.connection();
+        let permit = tokio::select! {
+            permit = self.shared.events.reserve() => permit.map_err(|_| Reason::Stopped)?,
+            () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
+            () = told(&mut self.stop) => return Err(Reason::Stopped),
+        };
+        let Sender { peer: from, kind, incarnation } = self.from;
+        self.owed.frames += envelopes.len() as u64;
+        let current = self.incoming().count(&mut self.place, |is_new| {
+            envelopes.retain(|envelope| is_new(envelope.epoch));
+            if !envelopes.is_empty() {
+                permit.send(LinkEvent::Messages { from, incarnation, kind, envelopes });
+            }
+        });
+        if !current {
+            return Err(Reason::Replaced);
+        }
+        self.owe();
+        Ok(())
+    }
+
+    fn incoming(&self) -> &'a Incoming {
+        self.shared.roster.incoming(self.from.peer, self.from.kind)
+    }
+
+    /// Decides when to say `got`.
+    fn owe(&mut self) {
+        if self.from.kind == LinkKind::Control {
+            return;
+        }
+        let lazily =
+            self.owed.frames < GOT_FRAMES && self.owed.bytes < GOT_BYTES && !self.shared.is_per_frame(self.from.kind);
+        let due = self.shared.delay.due() + if lazily { GOT_WAIT } else { Duration::ZERO };
+        self.owed.at = Some(self.owed.at.map_or(due, |at| at.min(due)));
+    }
+
+    async fn say_got(&mut self) -> Result<(), Reason> {
+        if self.owed.at.is_none() {
+            return Ok(());
+        }
+        self.owed = Owed::default();
+        let Some(Position { epoch, n }) = self.place.at() else { return Ok(()) };
+        let frame = codec::encode_link("got", &Got { epoch, n });
+        match timeout(PROGRESS_WAIT, self.stream.write_all(&frame)).await {
+            Ok(written) => Ok(written?),
+            Err(_) => Err(Reason::Silent("the peer does not read what was got")),
+        }
+    }
+
+    async fn wait_for_epoch(&mut self, first: &Envelope) -> Result<(), Reason> {
+        let (wanted, connection) = (first.epoch, self.place.connection());
+        let mut epoch = self.shared.epoch.clone();
+        tokio::select! {
+            // Where the loop that publishes epochs is gone, the replica stops.
+            reached = epoch.wait_for(|epoch| *epoch >= wanted) => reached.map(|_| ()).map_err(|_| Reason::Stopped),
+            () = replaced(&mut self.replaced, connection) => Err(Reason::Replaced),
+            () = told(&mut self.stop) => Err(Reason::Stopped),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The simulated delay between replicas, so that a wide-area link can be measured on one machine.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// A one-way delay; usually none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delay(Duration);
+
+impl Delay {
+    pub(super) fn of_us(us: u64) -> Delay {
+        Delay(Duration::from_micros(us))
+    }
+
+    /// One way.
+    pub(super) fn duration(self) -> Duration {
+        self.0
+    }
+
+    /// When what is sent now may arrive.
+    pub(super) fn due(self) -> Instant {
+        Instant::now() + self.0
+    }
+
+    /// Waits for what takes `ways` ways; not at all where there is no delay.
+    pub(super) async fn pass(self, ways: u32) {
+        if !self.0.is_zero() {
+            until(Instant::now() + self.0 * ways).await;
+        }
+    }
+}
+
+/// Waits until `due`.
+pub(super) async fn until(due: Instant) {
+    sleep_until(due).await;
+}

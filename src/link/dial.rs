@@ -1,0 +1,432 @@
+//! The dialer of one link: connects, says hello, sends what the window holds, and begins again when the connection ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::codec::{Decoder, LengthDelimitedCodec};
+
+use super::backoff::Backoff;
+use super::chunks::Chunks;
+use super::hello::{self, Refusal};
+use super::outgoing::Outgoing;
+use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
+use crate::clock::Alarm;
+use crate::net::TcpStream;
+use crate::protocol::codec;
+use crate::protocol::message::{Got, Hello, LinkKind, Position};
+
+/// How long a connection may take to come about: a lost SYN is sent again after 1 s (RFC 6298), so twice is enough.
+const CONNECT_WAIT: Duration = Duration::from_secs(2);
+
+/// Dials one link for as long as the replica runs.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    shared: Arc<Shared>,
+    /// Which of `shared.outgoing`.
+    place: usize,
+    backoff: Backoff,
+    stop: watch::Receiver<bool>,
+    /// The last refusal that was logged, so that the same one, twice a second, is logged once.
+    refused: Option<String>,
+}
+
+/// A connection to a peer, and what has been read of it but not understood yet.
+#[derive(Debug)]
+struct Connection {
+    stream: TcpStream,
+    input: BytesMut,
+    codec: LengthDelimitedCodec,
+}
+
+impl Dialer {
+    pub(super) fn new(shared: Arc<Shared>, place: usize, seed: u64) -> Dialer {
+        let stop = shared.stop.subscribe();
+        Dialer { shared, place, backoff: Backoff::new(seed), stop, refused: None }
+    }
+
+    fn link(&self) -> &Outgoing {
+        &self.shared.outgoing[self.place]
+    }
+
+    /// Dials until the links stop.
+    pub(super) async fn run(mut self) {
+        let mut stop = self.stop.clone();
+        loop {
+            let ended = tokio::select! {
+                biased;
+                () = told(&mut stop) => Reason::Stopped,
+                greeted = self.connect() => match greeted {
+                    Err(reason) => reason,
+                    Ok(connection) => self.use_connection(connection).await,
+                },
+            };
+            self.log(&ended);
+            let wait = match ended {
+                Reason::Stopped => return,
+                Reason::PerFrame => continue,
+                _ => self.backoff.next(),
+            };
+            tokio::select! {
+                biased;
+                () = told(&mut stop) => return,
+                () = self.link().nudge.notified() => {}
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    fn log(&mut self, ended: &Reason) {
+        let link = self.link();
+        let (peer, kind) = (self.shared.name(link.peer).to_owned(), link.kind.word());
+        let refusal = match ended {
+            Reason::Refused(_) | Reason::RefusedByPeer(_) => ended.to_string(),
+            _ => {
+                tracing::debug!(me = self.shared.name(self.shared.me), peer, kind, reason = %ended, "link ended");
+                return;
+            }
+        };
+        if self.refused.as_ref() != Some(&refusal) {
+            tracing::warn!(me = self.shared.name(self.shared.me), peer, kind, reason = refusal, "link refused");
+            self.refused = Some(refusal);
+        }
+    }
+}
+
+/// The handshake.
+impl Dialer {
+    /// A connection whose hellos were exchanged, ready for frames. Between replicas that only measure what reuse saves,
+    /// the frames of a turn are on it already.
+    async fn connect(&mut self) -> Result<Connection, Reason> {
+        let per_frame = self.is_per_frame();
+        self.wait_for_sense(per_frame).await;
+        let mut connection = self.dial().await?;
+        let started = Instant::now();
+        let (link, shared) = (self.link(), &self.shared);
+        // From here on no frame may be forgotten before the peer has said so on this connection: it counts from `next`.
+        let next = lock(&link.window).begin();
+        let next = (link.kind == LinkKind::Data).then_some(next);
+        let mut first = Chunks::default();
+        first.push(shared.hello(link.peer, link.kind, next, None));
+        shared.delay.pass(1).await;
+        if per_frame {
+            lock(&link.window).hand_out(Instant::now(), &mut first);
+        }
+        let greeting = async {
+            connection.stream.write_all_buf(&mut first).await?;
+            connection.read_hello().await
+        };
+        let json = match timeout(HELLO_WAIT, greeting).await {
+            Ok(read) => read?,
+            Err(_) => return Err(Reason::Silent("the peer said no hello")),
+        };
+        let met = self.check_answer(&json, next).await;
+        if let Err(Reason::Refused(refusal)) = &met {
+            // The peer's log shall name the key, too. It closes when it has read this, whatever becomes of it here.
+            let _ = timeout(HELLO_WAIT, connection.stream.write_all(&refusal.frame())).await;
+        }
+        let hello = met?;
+        if let Some(got) = hello.got.filter(|_| !per_frame)
+            && lock(&self.link().window).skip(got).is_err()
+        {
+            return Err(never_sent(got));
+        }
+        self.link().opened(started.elapsed());
+        self.up(hello).await;
+        Ok(connection)
+    }
+
+    fn is_per_frame(&self) -> bool {
+        self.shared.is_per_frame(self.link().kind)
+    }
+
+    /// Waits while dialing makes no sense: after an overflow, and in per-frame use until something has to be sent.
+    async fn wait_for_sense(&mut self, per_frame: bool) {
+        loop {
+            self.tell_overflow().await;
+            {
+                let window = lock(&self.link().window);
+                // Before the first epoch a hello without frames is wanted all the same: it makes the replicas met.
+                let met = self.shared.roster.met(self.link().peer).is_some();
+                if window.is_usable() && (!per_frame || window.has_more() || window.is_awaiting() || !met) {
+                    return;
+                }
+            }
+            self.link().wake.notified().await;
+        }
+    }
+
+    async fn tell_overflow(&self) {
+        let link = self.link();
+        let overflowed = lock(&link.window).take_overflow();
+        if overflowed {
+            let (peer, kind) = (link.peer, link.kind);
+            tracing::warn!(
+                me = self.shared.name(self.shared.me),
+                peer = self.shared.name(peer),
+                kind = kind.word(),
+                "link overflowed"
+            );
+            self.shared.tell(LinkEvent::Overflow { peer, kind }).await;
+        }
+    }
+
+    async fn dial(&self) -> Result<Connection, Reason> {
+        self.shared.delay.pass(2).await;
+        let address = &self.shared.config.replicas[self.link().peer.index()];
+        let stream = match timeout(CONNECT_WAIT, TcpStream::connect((address.host(), address.port()))).await {
+            Ok(connected) => connected?,
+            Err(_) => return Err(Reason::Silent("the connection did not come about")),
+        };
+        // A dial to a port of this machine that nobody listens on can meet itself where the system gives it that port.
+        if stream.local_addr()? == stream.peer_addr()? {
+            return Err(Reason::Itself);
+        }
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, input: BytesMut::new(), codec: codec::length_delimited() })
+    }
+
+    /// Checks what the peer answered to our hello.
+    async fn check_answer(&self, json: &[u8], next: Option<Position>) -> Result<Hello, Reason> {
+        let link = self.link();
+        match codec::word_of(json) {
+            Ok(word) if word == "hello" => {}
+            Ok(word) if word == "error" => {
+                let reason = hello::error_of(json);
+                self.shared.tell(LinkEvent::Refused { peer: link.peer, reason: reason.clone() }).await;
+                return Err(Reason::RefusedByPeer(reason));
+            }
+            Ok(word) => return Err(Reason::Broke(format!("a `{word}` where its hello should be"))),
+            Err(error) => return Err(Reason::Broke(format!("no hello: {error}"))),
+        }
+        let checked = hello::parse(json).and_then(|hello| self.check_hello(hello, next));
+        let checked = match checked {
+            Ok(hello) => self.shared.meet(link.peer, hello.incarnation).await.map(|()| hello),
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &checked {
+            self.shared.tell(LinkEvent::Refused { peer: link.peer, reason: refusal.to_string() }).await;
+        }
+        checked.map_err(Reason::Refused)
+    }
+
+    fn check_hello(&self, hello: Hello, next: Option<Position>) -> Result<Hello, Refusal> {
+        let from = self.shared.check(&hello)?;
+        if from != self.link().peer {
+            let (to, me) = (self.shared.name(self.link().peer).to_owned(), hello.from);
+            return Err(Refusal::Misdirected { to, me });
+        }
+        match (next, hello.got) {
+            (Some(next), Some(got)) if got.epoch == next.epoch && got.n + 1 < next.n => Err(Refusal::Gap { next, got }),
+            _ => Ok(hello),
+        }
+    }
+
+    async fn up(&mut self, hello: Hello) {
+        self.refused = None;
+        self.backoff.reset();
+        let link = self.link();
+        lock(&link.window).connected(next_link());
+        let (peer, kind, incarnation) = (link.peer, link.kind, hello.incarnation);
+        tracing::debug!(
+            me = self.shared.name(self.shared.me),
+            peer = self.shared.name(peer),
+            kind = kind.word(),
+            "link is up"
+        );
+        if !self.is_per_frame() {
+            self.shared.tell(LinkEvent::Up { peer, kind, way: Way::Out, incarnation }).await;
+        }
+    }
+}
+
+/// The frames.
+impl Dialer {
+    async fn use_connection(&mut self, mut connection: Connection) -> Reason {
+        let ended = self.carry(&mut connection).await;
+        let reason = match ended {
+            Reason::Stopped | Reason::PerFrame => connection.finish(ended).await,
+            other => other,
+        };
+        let link = self.link();
+        lock(&link.window).disconnected();
+        let (peer, kind) = (link.peer, link.kind);
+        if !self.is_per_frame() {
+            self.shared.tell(LinkEvent::Down { peer, kind, way: Way::Out, reason: reason.clone() }).await;
+        }
+        reason
+    }
+
+    async fn carry(&self, connection: &mut Connection) -> Reason {
+        let Connection { stream, input, codec } = connection;
+        let (reader, writer) = stream.split();
+        let per_frame = self.is_per_frame();
+        let mut carrier = Carrier {
+            link: self.link(),
+            per_frame,
+            alarm: Alarm::new(),
+            output: Chunks::default(),
+            next_due: None,
+            stalls_at: None,
+            awaiting_since: None,
+            stop_at: None,
+        };
+        carrier.run(reader, writer, input, codec, self.stop.clone()).await
+    }
+}
+
+/// One greeted connection at work.
+struct Carrier<'a> {
+    link: &'a Outgoing,
+    per_frame: bool,
+    alarm: Alarm,
+    /// What is being written.
+    output: Chunks,
+    /// When the next frame may leave, under a simulated delay.
+    next_due: Option<Instant>,
+    /// When writing that makes no progress has failed.
+    stalls_at: Option<Instant>,
+    /// Since when nothing that was sent has been `got`.
+    awaiting_since: Option<Instant>,
+    /// When flushing ends, once the links stop.
+    stop_at: Option<Instant>,
+}
+
+impl Carrier<'_> {
+    async fn run(
+        &mut self,
+        mut reader: ReadHalf<'_>,
+        mut writer: WriteHalf<'_>,
+        input: &mut BytesMut,
+        codec: &mut LengthDelimitedCodec,
+        mut stop: watch::Receiver<bool>,
+    ) -> Reason {
+        loop {
+            if let Err(reason) = self.take_gots(input, codec) {
+                return reason;
+            }
+            if let Some(reason) = self.refill() {
+                return reason;
+            }
+            let (deadline, overdue) = self.deadline();
+            tokio::select! {
+                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => match written {
+                    Err(error) => return error.into(),
+                    Ok(_) => self.stalls_at = Some(Instant::now() + PROGRESS_WAIT),
+                },
+                read = reader.read_buf(input) => match read {
+                    Err(error) => return error.into(),
+                    Ok(0) => return Reason::Closed,
+                    Ok(_) => {}
+                },
+                () = self.link.wake.notified() => {}
+                () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
+                () = told(&mut stop), if self.stop_at.is_none() => {
+                    self.stop_at = Some(Instant::now() + FLUSH_WAIT);
+                }
+            }
+        }
+    }
+
+    /// Takes the next frames from the window once the last ones are written. Some where the connection is done.
+    fn refill(&mut self) -> Option<Reason> {
+        let mut window = lock(&self.link.window);
+        if let Some(reason) = window.closing() {
+            return Some(reason.clone());
+        }
+        if self.output.is_empty() {
+            self.stalls_at = None;
+            // One connection carries the frames of one turn where it shall not be used again.
+            if !self.per_frame {
+                self.next_due = window.hand_out(Instant::now(), &mut self.output);
+            }
+        }
+        if !self.output.is_empty() && self.stalls_at.is_none() {
+            self.stalls_at = Some(Instant::now() + PROGRESS_WAIT);
+        }
+        match window.is_awaiting() {
+            true => self.awaiting_since = self.awaiting_since.or_else(|| Some(Instant::now())),
+            false => self.awaiting_since = None,
+        }
+        if !self.output.is_empty() {
+            return None;
+        }
+        if self.per_frame && !window.is_awaiting() {
+            return Some(Reason::PerFrame);
+        }
+        (self.stop_at.is_some() && self.next_due.is_none()).then_some(Reason::Stopped)
+    }
+
+    fn take_gots(&mut self, input: &mut BytesMut, codec: &mut LengthDelimitedCodec) -> Result<(), Reason> {
+        while let Some(json) = codec.decode(input)? {
+            let got = read_got(&json)?;
+            if lock(&self.link.window).got(got).is_err() {
+                return Err(never_sent(Position { epoch: got.epoch, n: got.n }));
+            }
+            self.awaiting_since = None;
+        }
+        Ok(())
+    }
+
+    /// When to look again, and why the connection is over then; no reason where only the next frame may leave.
+    fn deadline(&self) -> (Option<Instant>, Option<Reason>) {
+        let awaiting = self.awaiting_since.map(|since| since + PROGRESS_WAIT);
+        let next_due = if self.output.is_empty() { self.next_due } else { None };
+        let deadlines = [
+            (next_due, None),
+            (self.stalls_at, Some(Reason::Silent("the peer reads nothing"))),
+            (awaiting, Some(Reason::Silent("the peer gets nothing"))),
+            (self.stop_at, Some(Reason::Stopped)),
+        ];
+        let soonest = deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at);
+        soonest.map_or((None, None), |(at, reason)| (Some(at), reason))
+    }
+}
+
+fn never_sent(got: Position) -> Reason {
+    Reason::Broke(format!("it got frame {} of epoch {}, which was never sent", got.n, got.epoch))
+}
+
+fn read_got(json: &[u8]) -> Result<Got, Reason> {
+    match codec::word_of(json) {
+        Ok(word) if word == "got" => {
+            serde_json::from_slice(json).map_err(|error| Reason::Broke(format!("a `got` that can't be read: {error}")))
+        }
+        Ok(word) if word == "error" => Err(Reason::RefusedByPeer(hello::error_of(json))),
+        Ok(word) => Err(Reason::Broke(format!("a `{word}` on the way back of a link, where only `got` may be"))),
+        Err(error) => Err(Reason::Broke(format!("no `got`: {error}"))),
+    }
+}
+
+impl Connection {
+    async fn read_hello(&mut self) -> Result<Bytes, Reason> {
+        loop {
+            if let Some(json) = self.codec.decode(&mut self.input)? {
+                return Ok(json.freeze());
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(Reason::Closed);
+            }
+        }
+    }
+
+    /// Closes so that nothing written is lost: a close with bytes unread would reset the connection, and the peer could
+    /// lose what it has not read yet.
+    async fn finish(&mut self, reason: Reason) -> Reason {
+        let until_closed = async {
+            self.stream.shutdown().await?;
+            while self.stream.read_buf(&mut self.input).await? > 0 {
+                self.input.clear();
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        match timeout(FLUSH_WAIT, until_closed).await {
+            Ok(Err(error)) => error.into(),
+            Ok(Ok(())) | Err(_) => reason,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! One link to a peer, as the loop that fills it and the dialer that empties it share it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::window::{Pushed, Window};
+use super::{Reason, lock};
+use crate::protocol::ids::{Epoch, ReplicaId};
+use crate::protocol::message::LinkKind;
+use crate::protocol::status::LinkStatus;
+
+/// A link to a peer. The lock is held for a push or a look, never across an await.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub(super) peer: ReplicaId,
+    pub(super) kind: LinkKind,
+    /// What waits and where the connection stands.
+    pub(super) window: Mutex<Window>,
+    /// Wakes the dialer: there is something in the window to do.
+    pub(super) wake: Notify,
+    /// Wakes a dialer that waits to dial again: the peer is there.
+    pub(super) nudge: Notify,
+    /// Something was pushed since the last flush.
+    touched: AtomicBool,
+    opened: Mutex<Opened>,
+}
+
+/// What connections were opened.
+#[derive(Debug, Default)]
+struct Opened {
+    count: u64,
+    round_trip: Option<Duration>,
+}
+
+impl Outgoing {
+    pub(super) fn new(peer: ReplicaId, kind: LinkKind, delay: Duration) -> Outgoing {
+        Outgoing {
+            peer,
+            kind,
+            window: Mutex::new(Window::new(kind, delay)),
+            wake: Notify::new(),
+            nudge: Notify::new(),
+            touched: AtomicBool::new(false),
+            opened: Mutex::new(Opened::default()),
+        }
+    }
+
+    pub(super) fn push(&self, frame: Bytes) -> Pushed {
+        self.touched.store(true, Ordering::Relaxed);
+        lock(&self.window).push(frame, Instant::now())
+    }
+
+    pub(super) fn flush(&self) {
+        if self.touched.swap(false, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Starts the numbering of a new epoch.
+    pub(super) fn restart(&self, epoch: Epoch) {
+        lock(&self.window).restart(epoch);
+        self.wake.notify_one();
+    }
+
+    /// Another incarnation is at the other end: what waited for the old one is gone, its connection ends.
+    pub(super) fn renew(&self) {
+        let mut window = lock(&self.window);
+        let epoch = window.epoch();
+        window.restart(epoch);
+        window.close(Reason::Replaced);
+        self.wake.notify_one();
+    }
+
+    /// Ends the present connection.
+    pub(super) fn close(&self, reason: Reason) {
+        lock(&self.window).close(reason);
+        self.wake.notify_one();
+    }
+
+    /// A connection was greeted after this long.
+    pub(super) fn opened(&self, round_trip: Duration) {
+        let mut opened = lock(&self.opened);
+        opened.count += 1;
+        opened.round_trip = Some(round_trip);
+    }
+
+    pub(super) fn status(&self, peer: &str) -> LinkStatus {
+        let (up, frames) = {
+            let window = lock(&self.window);
+            (window.is_connected(), window.carried())
+        };
+        let opened = lock(&self.opened);
+        LinkStatus {
+            peer: peer.to_owned(),
+            kind: self.kind.word().to_owned(),
+            up,
+            opened: opened.count,
+            frames,
+            rtt_ms: opened.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1_000.0),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Who was met, in which incarnation, and what came from each.
+
+use std::sync::Mutex;
+
+use tokio::sync::watch;
+
+use super::hello::Refusal;
+use super::lock;
+use super::tally::{Gap, Place, Tally};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
+use crate::protocol::message::{LinkKind, Position};
+
+/// Whether a peer may come back in another incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restarts {
+    /// Its first hello fixes its incarnation: without views that leave the old one out, the new one would be taken for
+    /// it.
+    Refused,
+    /// The newest one counts; views say which one is a member.
+    Allowed,
+}
+
+/// What a hello's incarnation is to this replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meeting {
+    /// The one that was met before.
+    Known,
+    /// The peer's first.
+    First,
+    /// Another one than before.
+    Another,
+}
+
+/// All peers.
+#[derive(Debug)]
+pub(super) struct Roster {
+    restarts: Restarts,
+    peers: Vec<Peer>,
+}
+
+/// What is known of one peer.
+#[derive(Debug)]
+struct Peer {
+    met: Mutex<Option<Incarnation>>,
+    control: Incoming,
+    data: Incoming,
+}
+
+/// One kind of link from a peer.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    tally: Mutex<Tally>,
+    /// The connection that counts: the others end when it changes.
+    current: watch::Sender<u64>,
+}
+
+impl Incoming {
+    fn new() -> Incoming {
+        Incoming { tally: Mutex::default(), current: watch::Sender::new(0) }
+    }
+
+    /// Begins a connection in place of the one before, and lets it watch for being replaced itself.
+    pub(super) fn begin(
+        &self,
+        incarnation: Incarnation,
+        next: Option<Position>,
+        waits: bool,
+    ) -> Result<(Place, watch::Receiver<u64>), Gap> {
+        let place = lock(&self.tally).begin(incarnation, next, waits)?;
+        self.current.send_replace(place.connection());
+        Ok((place, self.current.subscribe()))
+    }
+
+    /// Runs `pass_on` with what tells new frames from those that came before; not where the connection was replaced.
+    pub(super) fn count(&self, place: &mut Place, pass_on: impl FnOnce(&mut dyn FnMut(Epoch) -> bool)) -> bool {
+        let mut tally = lock(&self.tally);
+        if tally.connection() != place.connection() {
+            return false;
+        }
+        pass_on(&mut |epoch| tally.count(place, epoch));
+        true
+    }
+
+    fn end(&self) {
+        let connection = lock(&self.tally).end();
+        self.current.send_replace(connection);
+    }
+}
+
+impl Roster {
+    pub(super) fn new(restarts: Restarts, replicas: usize) -> Roster {
+        let peer = || Peer { met: Mutex::default(), control: Incoming::new(), data: Incoming::new() };
+        Roster { restarts, peers: (0..replicas).map(|_| peer()).collect() }
+    }
+
+    /// The incarnation in which a peer was met.
+    pub(super) fn met(&self, peer: ReplicaId) -> Option<Incarnation> {
+        *lock(&self.peers[peer.index()].met)
+    }
+
+    /// Whether a peer in this incarnation is welcome.
+    pub(super) fn check(&self, peer: ReplicaId, incarnation: Incarnation) -> Result<(), Refusal> {
+        match self.met(peer) {
+            Some(met) if met != incarnation && self.restarts == Restarts::Refused => {
+                Err(Refusal::Restarted { met, found: incarnation })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes note of a peer that was greeted in this incarnation.
+    pub(super) fn meet(&self, peer: ReplicaId, incarnation: Incarnation) -> Result<Meeting, Refusal> {
+        self.check(peer, incarnation)?;
+        match lock(&self.peers[peer.index()].met).replace(incarnation) {
+            None => Ok(Meeting::First),
+            Some(met) if met == incarnation => Ok(Meeting::Known),
+            Some(_) => Ok(Meeting::Another),
+        }
+    }
+
+    pub(super) fn incoming(&self, peer: ReplicaId, kind: LinkKind) -> &Incoming {
+        let peer = &self.peers[peer.index()];
+        match kind {
+            LinkKind::Control => &peer.control,
+            LinkKind::Data => &peer.data,
+        }
+    }
+
+    /// Ends every connection that a peer dialed.
+    pub(super) fn end_connections(&self, peer: ReplicaId) {
+        let peer = &self.peers[peer.index()];
+        peer.control.end();
+        peer.data.end();
+    }
+}

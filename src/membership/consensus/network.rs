@@ -1,0 +1,198 @@
+//! The consensus library's calls as frames on the control links. Frames may be lost, so each call has a deadline and a
+//! number; an answer that nobody waits for any more is dropped.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RPCTypes};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::{BasicNode, OptionalSend, RaftNetwork, RaftNetworkFactory, Snapshot};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::types::{History, SnapshotMeta, ViewLog, Vote};
+use crate::protocol::ids::{ConsensusId, ReplicaId};
+use crate::protocol::message::{Payload, RaftKind};
+
+/// Calls that wait to be sent. Each peer has at most a few at a time.
+pub(in crate::membership) const CALLS_WAITING_MAX: usize = 256;
+
+/// A call that shall go out.
+#[derive(Debug)]
+pub(in crate::membership) struct Call {
+    pub(in crate::membership) to: ReplicaId,
+    pub(in crate::membership) target: ConsensusId,
+    pub(in crate::membership) kind: RaftKind,
+    pub(in crate::membership) payload: Payload,
+    /// Takes the answer; closed once nobody waits any more.
+    pub(in crate::membership) answer: oneshot::Sender<Payload>,
+}
+
+/// A snapshot as one call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::membership) struct WholeSnapshot {
+    pub(in crate::membership) vote: Vote,
+    pub(in crate::membership) meta: SnapshotMeta,
+    pub(in crate::membership) history: History,
+}
+
+/// The calls under way, by number.
+#[derive(Debug, Default)]
+pub(in crate::membership) struct Pending {
+    last: u64,
+    calls: BTreeMap<u64, (ConsensusId, oneshot::Sender<Payload>)>,
+}
+
+impl Pending {
+    /// Numbers a call that goes out, and forgets those that nobody waits for.
+    pub(in crate::membership) fn add(&mut self, target: ConsensusId, answer: oneshot::Sender<Payload>) -> u64 {
+        self.calls.retain(|_, (_, answer)| !answer.is_closed());
+        self.last += 1;
+        self.calls.insert(self.last, (target, answer));
+        self.last
+    }
+
+    /// An answer came from this voter.
+    pub(in crate::membership) fn answer(&mut self, call: u64, from: ConsensusId, payload: Payload) {
+        if self.calls.get(&call).is_some_and(|(target, _)| *target == from)
+            && let Some((_, answer)) = self.calls.remove(&call)
+            && answer.send(payload).is_err()
+        {
+            tracing::debug!(call, "an answer came after its deadline");
+        }
+    }
+}
+
+/// Makes a peer's calls.
+#[derive(Clone, Debug)]
+pub(in crate::membership) struct Network {
+    /// Every replica's address, in config order.
+    pub(in crate::membership) addresses: Arc<[String]>,
+    pub(in crate::membership) calls: mpsc::Sender<Call>,
+    /// How long an unreachable peer is left alone.
+    pub(in crate::membership) backoff: Duration,
+}
+
+impl RaftNetworkFactory<ViewLog> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &BasicNode) -> Peer {
+        let place = self.addresses.iter().position(|address| *address == node.addr);
+        let replica = place.and_then(|place| u8::try_from(place).ok()).map(ReplicaId);
+        Peer { target: ConsensusId(target), replica, network: self.clone() }
+    }
+}
+
+/// One voter as a caller sees it.
+#[derive(Debug)]
+pub(in crate::membership) struct Peer {
+    target: ConsensusId,
+    /// None where the address is no longer configured.
+    replica: Option<ReplicaId>,
+    network: Network,
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("no replica of the configuration has this voter's address")]
+    NoReplica,
+    #[error("too many calls wait to be sent")]
+    Full,
+    #[error("no answer came in time")]
+    Late,
+    #[error("the membership task has ended")]
+    Ended,
+    #[error("the call or its answer is no JSON of the expected shape: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Peer {
+    async fn call<A: DeserializeOwned>(
+        &self,
+        kind: RaftKind,
+        request: &impl Serialize,
+        deadline: Duration,
+    ) -> Result<A, CallError> {
+        let to = self.replica.ok_or(CallError::NoReplica)?;
+        let payload = Payload(serde_json::value::to_raw_value(request)?);
+        let (answer, answered) = oneshot::channel();
+        let call = Call { to, target: self.target, kind, payload, answer };
+        self.network.calls.try_send(call).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::Full,
+            mpsc::error::TrySendError::Closed(_) => CallError::Ended,
+        })?;
+        let payload = tokio::time::timeout(deadline, answered).await.map_err(|_| CallError::Late)?;
+        let payload = payload.map_err(|_| CallError::Ended)?;
+        Ok(serde_json::from_str(payload.0.get())?)
+    }
+
+    fn rpc_error<E: std::error::Error>(
+        &self,
+        error: CallError,
+        action: RPCTypes,
+        timeout: Duration,
+    ) -> RPCError<u64, BasicNode, E> {
+        match error {
+            CallError::Late => RPCError::Timeout(Timeout { action, id: 0, target: self.target.0, timeout }),
+            CallError::NoReplica | CallError::Full | CallError::Ended => {
+                RPCError::Unreachable(Unreachable::new(&error))
+            }
+            CallError::Json(_) => RPCError::Network(NetworkError::new(&error)),
+        }
+    }
+}
+
+impl RaftNetwork<ViewLog> for Peer {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<ViewLog>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let deadline = option.hard_ttl();
+        let answer = self.call(RaftKind::Append, &rpc, deadline).await;
+        answer.map_err(|error| self.rpc_error(error, RPCTypes::AppendEntries, deadline))
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
+        let deadline = option.hard_ttl();
+        let answer = self.call(RaftKind::Vote, &rpc, deadline).await;
+        answer.map_err(|error| self.rpc_error(error, RPCTypes::Vote, deadline))
+    }
+
+    /// A snapshot is a few kilobytes: one call.
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot<ViewLog>,
+        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<u64>, StreamingError<ViewLog, Fatal<u64>>> {
+        let deadline = option.hard_ttl();
+        let whole = WholeSnapshot { vote, meta: snapshot.meta, history: *snapshot.snapshot };
+        self.call(RaftKind::Snapshot, &whole, deadline).await.map_err(|error| match error {
+            CallError::Late => StreamingError::Timeout(Timeout {
+                action: RPCTypes::InstallSnapshot,
+                id: 0,
+                target: self.target.0,
+                timeout: deadline,
+            }),
+            CallError::Json(_) => StreamingError::Network(NetworkError::new(&error)),
+            _ => StreamingError::Unreachable(Unreachable::new(&error)),
+        })
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(self.network.backoff))
+    }
+}

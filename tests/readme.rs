@@ -1,0 +1,142 @@
+//! README.md's sessions, run at a live cluster as a reader would: what is printed is what the page shows, but for times,
+//! dates and the numbers of connections.
+
+mod cluster;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use cluster::{Cluster, wait_for};
+
+const DOCUMENT: &str = include_str!("../README.md");
+
+/// A command of a session, and what is shown below it.
+struct Turn {
+    command: String,
+    shown: Vec<String>,
+}
+
+/// The lines of all blocks with this fence, in the page's order.
+fn blocks(fence: &str) -> Vec<&'static str> {
+    let mut lines = Vec::new();
+    let mut inside = false;
+    for line in DOCUMENT.lines() {
+        match inside {
+            true if line == "```" => inside = false,
+            true => lines.push(line),
+            false => inside = line == fence,
+        }
+    }
+    assert!(!inside && !lines.is_empty(), "there is no whole block {fence}");
+    lines
+}
+
+/// A line of the page as this cluster has it: the page's fourth port lies where systems take ports for dialing.
+fn here(line: &str, cluster: &Cluster) -> String {
+    line.replace("127.0.0.1:40000", &cluster.replicas[3]).replace("127.0.0.1", &cluster.host)
+}
+
+/// The turns of all sessions: a command is a line behind `$ `.
+fn turns(cluster: &Cluster) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::new();
+    for line in blocks("```console session") {
+        let line = here(line, cluster);
+        match (line.strip_prefix("$ "), turns.last_mut()) {
+            (Some(command), _) => turns.push(Turn { command: command.to_owned(), shown: Vec::new() }),
+            (None, Some(turn)) => turn.shown.push(line),
+            (None, None) => panic!("a session begins with a command, not with {line}"),
+        }
+    }
+    turns
+}
+
+/// A line without what differs from run to run: what follows these marks, up to the next of these ends.
+fn masked(line: &str) -> String {
+    const MARKS: &[(&str, &[char])] = &[
+        ("Date: ", &[]),
+        ("dur=", &[',']),
+        ("Primacy-Connection: ", &[';']),
+        ("\"opened\":", &[',']),
+        ("\"frames\":", &[',']),
+        ("\"rtt_ms\":", &['}']),
+        ("link=", &[' ']),
+        ("frame=", &[' ']),
+    ];
+    let mut text = line.trim_end().to_owned();
+    for (mark, ends) in MARKS {
+        let mut parts = text.split(mark);
+        let mut masked = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let end = part.find(*ends).unwrap_or(part.len());
+            masked.extend([mark, "…", &part[end..]]);
+        }
+        text = masked;
+    }
+    text
+}
+
+fn run(command: &str) -> Vec<String> {
+    let output = Command::new("bash").args(["-c", command]).output().expect("bash runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {errors}\nthe sessions need curl and nc");
+    String::from_utf8(output.stdout).expect("what is printed is UTF-8").lines().map(masked).collect()
+}
+
+#[test]
+fn the_sessions_print_what_is_shown_in_both_modes() {
+    for mode in ["remote-write", "local-write"] {
+        let cluster = Cluster::start(mode, 4, r#","durability":"memory""#);
+        for Turn { command, shown } in turns(&cluster) {
+            let shown: Vec<_> = shown.iter().map(|line| masked(line)).collect();
+            // Only the shown mode's phases and versions are comparable in full.
+            let (shown, printed) = match mode {
+                "remote-write" => (shown, run(&command)),
+                _ => (without_costs(shown), without_costs(run(&command))),
+            };
+            assert_eq!(printed, shown, "{mode}: {command}");
+        }
+    }
+}
+
+/// Without the lines that say what a write or its mode cost.
+fn without_costs(lines: Vec<String>) -> Vec<String> {
+    let costs = ["Server-Timing:", "ETag:", "Primacy-Primary:", "{\"replica\":"];
+    lines.into_iter().filter(|line| !costs.iter().any(|cost| line.starts_with(cost))).collect()
+}
+
+/// A line of the log without its time stamp and its duration, columns set apart by one space.
+fn without_times(line: &str) -> String {
+    let line = line.split_once("] ").map_or(line, |(_, rest)| rest);
+    let line = line.strip_suffix(" ms").and_then(|line| line.rsplit_once(' ')).map_or(line, |(rest, _)| rest);
+    masked(line)
+}
+
+#[test]
+fn the_log_shows_what_is_shown() {
+    let mut cluster = Cluster::start("remote-write", 4, r#","durability":"memory""#);
+    let shown: Vec<_> = blocks("```text log").iter().map(|line| without_times(&here(line, &cluster))).collect();
+    let patch =
+        turns(&cluster).into_iter().find(|turn| turn.command.contains("PATCH")).expect("the session has a PATCH");
+    cluster.http(0, "POST", "/note", r#"{"title":"Hello World","body":"this is new note"}"#);
+    run(&patch.command);
+    let last = shown.last().expect("the log is shown").clone();
+    let mut lines = Vec::new();
+    wait_for(&format!("the log to show {last}"), || {
+        lines = cluster.process(0).out().iter().map(|line| without_times(line)).collect();
+        lines.contains(&last)
+    });
+    let start = lines.iter().position(|line| *line == shown[0]).unwrap_or_else(|| panic!("{lines:#?}"));
+    let printed: BTreeSet<_> = lines[start..].iter().cloned().collect();
+    let shown: BTreeSet<_> = shown.into_iter().collect();
+    // The replies of three backups come in any order.
+    assert_eq!(printed, shown);
+}
+
+#[test]
+fn every_key_of_the_configuration_is_in_the_table() {
+    let rows = DOCUMENT.lines().filter(|line| line.starts_with("| `"));
+    let keys: BTreeSet<_> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+    for key in primacy::config::load::KEYS {
+        assert!(keys.contains(key), "the README's table has no key `{key}`");
+    }
+}

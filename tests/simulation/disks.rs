@@ -1,0 +1,112 @@
+//! The record stores: durable after a while, in order. A crash keeps what was durable, and any first part of the rest.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fastrand::Rng;
+use primacy::note::NoteId;
+use primacy::protocol::ids::StoreId;
+use primacy::protocol::record::{KeyEntry, Record};
+use primacy::protocol::request::Key;
+use primacy::replication::action::Persist;
+use primacy::replication::event::Event;
+
+/// What a store holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) records: BTreeMap<NoteId, Record>,
+    pub(crate) keys: BTreeMap<(Key, NoteId), KeyEntry>,
+}
+
+impl Store {
+    fn write(&mut self, persist: Persist) {
+        for record in persist.records {
+            let newer = self.records.get(&record.id).is_none_or(|here| here.version < record.version);
+            if newer {
+                self.records.insert(record.id, record);
+            }
+        }
+        for entry in persist.keys {
+            self.keys.insert((entry.key.clone(), entry.item), entry);
+        }
+        for id in persist.forget {
+            self.records.remove(&id);
+        }
+    }
+}
+
+/// What a store shall do, in order.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Write(Persist),
+    BeginCopy,
+    Switch,
+}
+
+/// One replica's disk.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// The present store's id.
+    pub(crate) id: StoreId,
+    /// What is durable.
+    pub(crate) store: Store,
+    copy: Option<Store>,
+    queue: VecDeque<(u64, Order)>,
+    /// Until when the disk is slow.
+    pub(crate) slow_until: u64,
+}
+
+impl Disk {
+    pub(crate) fn new(id: StoreId) -> Disk {
+        Disk { id, store: Store::default(), copy: None, queue: VecDeque::new(), slow_until: 0 }
+    }
+
+    /// Takes an order; it will be carried out at `at`, or right after those before it. Says when.
+    pub(crate) fn push(&mut self, at: u64, order: Order) -> u64 {
+        let at = self.queue.back().map_or(at, |(last, _)| at.max(*last));
+        self.queue.push_back((at, order));
+        at
+    }
+
+    /// Carries out what is due, and says so.
+    pub(crate) fn complete(&mut self, now: u64, rng: &mut Rng) -> Vec<Event> {
+        let mut events = Vec::new();
+        while let Some((_, order)) = self.queue.pop_front_if(|(at, _)| *at <= now) {
+            events.extend(self.carry_out(order, rng));
+        }
+        events
+    }
+
+    fn carry_out(&mut self, order: Order, rng: &mut Rng) -> Option<Event> {
+        match order {
+            Order::Write(persist) => {
+                let number = persist.number;
+                self.copy.as_mut().unwrap_or(&mut self.store).write(persist);
+                Some(Event::Durable { number })
+            }
+            Order::BeginCopy => {
+                self.copy = Some(Store::default());
+                None
+            }
+            Order::Switch => {
+                self.store = self.copy.take()?;
+                self.id = StoreId(rng.u64(..));
+                Some(Event::Switched { store: self.id })
+            }
+        }
+    }
+
+    /// The process dies: of what was not durable, some first part is, nonetheless.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        let kept = if rng.bool() { 0 } else { rng.usize(..=self.queue.len()) };
+        for (_, order) in std::mem::take(&mut self.queue).into_iter().take(kept) {
+            self.carry_out(order, rng);
+        }
+        self.copy = None;
+        self.slow_until = 0;
+    }
+
+    /// The disk is lost; the next start finds an empty store.
+    pub(crate) fn wipe(&mut self, rng: &mut Rng) {
+        *self = Disk::new(StoreId(rng.u64(..)));
+    }
+}

@@ -1,0 +1,25 @@
+//! A deterministic simulation of several replicas of the pure core: one seed decides everything that happens.
+//!
+//! ```text
+//!     workload ----- requests, answers -----> history ---> linearizable, checks
+//!        |                                       ^
+//!     world: the queue of what happens, by time; each replica's turns
+//!        |            |             |
+//!      links        disks         views        <--- faults, as the plan of the seed wants them
+//! ```
+//!
+//! [`plan`] draws from the seed what kind of run it will be; [`world`] runs it; [`checks`] hold the invariants, one function
+//! each; [`report`] counts what really happened.
+
+pub(crate) mod checks;
+pub(crate) mod disks;
+pub(crate) mod faults;
+pub(crate) mod history;
+pub(crate) mod linearizable;
+pub(crate) mod links;
+pub(crate) mod node;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod views;
+pub(crate) mod workload;
+pub(crate) mod world;

@@ -1,0 +1,100 @@
+//! What kind of run a seed makes: how many replicas, which faults, how slow everything is. Each run has only some of the
+//! faults, so that each also meets the others' absence.
+
+use fastrand::Rng;
+use primacy::config::Mode;
+
+use super::report::Fault;
+
+/// Nanoseconds in a millisecond: the world's time is in nanoseconds.
+pub(crate) const MS: u64 = 1_000_000;
+
+/// The failure timeout (V6).
+pub(crate) const FAILURE_TIMEOUT: u64 = 1_000 * MS;
+
+/// How long a lease runs, by the clock of its holder (V6).
+pub(crate) const LEASE: u64 = 400 * MS;
+
+/// How much longer the controller waits, by its own clock, since clocks drift (V6).
+pub(crate) const DRIFT_MARGIN: u64 = 40 * MS;
+
+/// The most that a clock is fast or slow, in parts per million. Two clocks that differ by more than lease and margin
+/// allow would break R5, and nothing could be said then.
+pub(crate) const DRIFT_PPM: i64 = 45_000;
+
+/// The kind of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) mode: Mode,
+    pub(crate) replicas: usize,
+    pub(crate) min_in_sync: usize,
+    pub(crate) clients: usize,
+    /// How many requests the clients make while faults go on.
+    pub(crate) requests: usize,
+    /// How long faults go on.
+    pub(crate) faults_until: u64,
+    /// The mean time between two faults.
+    pub(crate) fault_every: u64,
+    pub(crate) faults: Vec<Fault>,
+    /// The longest ordinary delay of a frame, and of a disk.
+    pub(crate) link_delay: u64,
+    pub(crate) disk_delay: u64,
+    /// The longest time between a client's requests.
+    pub(crate) think: u64,
+    /// A client gives up after this.
+    pub(crate) patience: u64,
+    pub(crate) request_timeout_ms: u64,
+    pub(crate) read_wait_ms: u64,
+    /// In how many of 100 turns a replica takes only some of what waits.
+    pub(crate) short_turns: u8,
+    /// How many of 100 requests carry an idempotency key.
+    pub(crate) keyed: u8,
+    /// How many of 100 writes carry If-Match.
+    pub(crate) conditional: u8,
+    /// How many of 100 requests are reads.
+    pub(crate) reads: u8,
+    /// How many of 100 writes go to one of the two hottest notes.
+    pub(crate) hot: u8,
+    /// Whether `stale` passes the receiver though its epoch is not yet known there.
+    pub(crate) stale_passes: bool,
+}
+
+impl Plan {
+    /// The run of a seed; everything else of the run is drawn from the generator that is left.
+    pub(crate) fn of_seed(seed: u64) -> (Plan, Rng) {
+        let mut rng = Rng::with_seed(seed);
+        let rng_ref = &mut rng;
+        let replicas = *pick(rng_ref, &[3, 3, 3, 4, 4, 5, 2]);
+        let faults = Fault::DRAWN.iter().copied().filter(|_| rng_ref.u8(0..100) < 45).collect();
+        let plan = Plan {
+            seed,
+            mode: *pick(rng_ref, &[Mode::RemoteWrite, Mode::LocalWrite]),
+            replicas,
+            min_in_sync: *pick(rng_ref, &[1, 1, 2]),
+            clients: rng_ref.usize(2..=6),
+            requests: rng_ref.usize(100..=400),
+            faults_until: rng_ref.u64(500..=6_000) * MS,
+            fault_every: *pick(rng_ref, &[60, 150, 400, 1_000]) * MS,
+            faults,
+            link_delay: *pick(rng_ref, &[MS / 5, MS, 5 * MS, 30 * MS]),
+            disk_delay: *pick(rng_ref, &[MS / 20, MS, 5 * MS, 40 * MS]),
+            think: *pick(rng_ref, &[MS / 2, 5 * MS, 30 * MS]),
+            patience: *pick(rng_ref, &[300, 1_000, 6_000]) * MS,
+            request_timeout_ms: *pick(rng_ref, &[150, 600, 5_000]),
+            read_wait_ms: *pick(rng_ref, &[100, 600, 3_000]),
+            short_turns: *pick(rng_ref, &[0, 0, 30, 90]),
+            keyed: *pick(rng_ref, &[0, 20, 60]),
+            conditional: *pick(rng_ref, &[0, 10, 40]),
+            reads: *pick(rng_ref, &[20, 40, 60]),
+            hot: *pick(rng_ref, &[20, 60, 95]),
+            stale_passes: rng_ref.bool(),
+        };
+        (plan, rng)
+    }
+}
+
+/// One of several.
+pub(crate) fn pick<'a, T>(rng: &mut Rng, from: &'a [T]) -> &'a T {
+    &from[rng.usize(..from.len())]
+}

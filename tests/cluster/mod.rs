@@ -95,6 +95,15 @@ impl Cluster {
         self.spawn(&["replica", &address])
     }
 
+    /// As [`spawn`](Cluster::spawn), but with at most so many file descriptors.
+    pub fn spawn_limited(&mut self, descriptors: u32, arguments: &[&str]) -> usize {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_primacy")]).args(arguments);
+        self.processes.push(Process::start(self.folder.path(), command));
+        self.processes.len() - 1
+    }
+
     pub fn process(&mut self, number: usize) -> &mut Process {
         &mut self.processes[number]
     }
@@ -136,12 +145,21 @@ impl Cluster {
 impl Process {
     pub fn spawn(folder: &Path, arguments: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
-        command.args(arguments).current_dir(folder).env_remove("RUST_LOG");
+        command.args(arguments);
+        Process::start(folder, command)
+    }
+
+    fn start(folder: &Path, mut command: Command) -> Process {
+        command.current_dir(folder).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let out = collect(child.stdout.take().expect("stdout is piped"));
         let err = collect(child.stderr.take().expect("stderr is piped"));
         Process { child, out, err }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The lines on stdout so far.

@@ -39,8 +39,11 @@ use replica::{MARKERS, Seen};
 /// Past this a connection hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the memory may grow by from the first quarter of the time to its end, in KiB; allocators keep some.
-const GROWTH_KIB_MAX: u64 = 24 * 1024;
+/// How often the memory is looked at.
+const SAMPLES: u32 = 20;
+
+/// What the memory may grow by from the second quarter of the time to the last, in KiB; allocators keep some.
+const GROWTH_KIB_MAX: u64 = 8 * 1024;
 
 /// Throws changed requests at an HTTP listener, and checks what comes back.
 #[derive(Parser)]
@@ -101,7 +104,7 @@ async fn fuzz(arguments: &Arguments, seed: u64, address: SocketAddr, seen: Optio
     let began = Instant::now();
     let length = Duration::from_secs(arguments.seconds);
     let mut statuses: BTreeMap<u16, u64> = BTreeMap::new();
-    let (mut talks, mut early_kib) = (0_u64, None);
+    let (mut talks, mut memory) = (0_u64, Vec::new());
     let mut open = JoinSet::new();
     while began.elapsed() < length || !open.is_empty() {
         while began.elapsed() < length && open.len() < arguments.connections {
@@ -116,21 +119,21 @@ async fn fuzz(arguments: &Arguments, seed: u64, address: SocketAddr, seen: Optio
         if report.seed.wrapping_sub(seed).is_multiple_of(1000) {
             serves(address).await?;
         }
-        if early_kib.is_none() && began.elapsed() > length / 4 {
-            early_kib = memory_kib();
+        if began.elapsed() > length / SAMPLES * memory.len() as u32 {
+            memory.extend(memory_kib());
         }
     }
     serves(address).await?;
     println!("{talks} connections in {:.0} s; answers by status: {statuses:?}", began.elapsed().as_secs_f64());
-    check_memory(early_kib, memory_kib())
+    check_memory(&memory)
 }
 
-fn check_memory(early_kib: Option<u64>, late_kib: Option<u64>) -> Result<(), String> {
-    let (Some(early), Some(late)) = (early_kib, late_kib) else {
-        println!("the memory is not known here");
-        return Ok(());
-    };
-    println!("memory: {early} KiB after a quarter of the time, {late} KiB at its end");
+/// Compares the least of the second quarter of the time with that of the last: the peaks are the connections'.
+fn check_memory(samples: &[u64]) -> Result<(), String> {
+    println!("memory in KiB over the time: {samples:?}");
+    let quarter = samples.len() / 4;
+    let least = |samples: &[u64]| samples.iter().min().copied().unwrap_or_default();
+    let (early, late) = (least(&samples[quarter..2 * quarter]), least(&samples[3 * quarter..]));
     match late > early + GROWTH_KIB_MAX {
         true => Err(format!("the memory grew by {} KiB", late - early)),
         false => Ok(()),

@@ -147,8 +147,7 @@ fn config() -> Config {
 /// Requests per second, by `wrk`.
 fn measure(address: SocketAddr) -> f64 {
     let url = format!("http://{address}/note/1");
-    let output =
-        Command::new("wrk").args(["-t1", "-c64", "-d", SLICE, &url]).output().expect("wrk must be installed");
+    let output = Command::new("wrk").args(["-t1", "-c64", "-d", SLICE, &url]).output().expect("wrk must be installed");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!text.contains("Non-2xx"), "{text}");
     let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));

@@ -79,7 +79,8 @@
 //!   `reader`, `head` and `body` read requests, `origin` tells foreign ones, `routes` understands them, `answers`,
 //!   `refusal` and `response` write what comes back.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
-//!   `storage` is where its records go, `steps` shows what it does.
+//!   `storage` is where its records go, `peers` what it
+//!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `config`: a checked configuration. `address` and `limits` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
@@ -87,7 +88,8 @@
 //! * `clock`: the seam to time.
 //! * `net`: the seam to the network. A simulation brings its own of both.
 //! * `main`: where the program begins.
-//! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop.
+//! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
+//!   replicas, and `table` shows what they say.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]

@@ -7,6 +7,8 @@ use clap::{Arg, ArgMatches, Command as Clap, FromArgMatches, Parser, Subcommand,
 use primacy::config::KEYS;
 use primacy::config::error::{Origin, flag, variable};
 use primacy::config::load::Override;
+use primacy::membership::Begin;
+use primacy::protocol::ids::Epoch;
 
 /// What help says at its end.
 const AFTER_HELP: &str = "Each option is a key of config.json. An option counts over its variable, that over the file.
@@ -35,8 +37,50 @@ pub(crate) enum Command {
         /// Its address as the configuration writes it, for instance 127.0.0.1:10000
         address: String,
         #[command(flatten)]
+        first: First,
+        #[command(flatten)]
         flags: Flags,
     },
+    /// Ask every replica of the configuration for its state
+    ///
+    /// Links are summed up for each replica: how many of them are up, connections opened, frames sent, and the longest of
+    /// their round trips in ms. The exit code is 1 where no replica answers.
+    Status {
+        /// Print one JSON array on a line, of what each replica answers, or its address and the error
+        #[arg(long)]
+        json: bool,
+        /// Ask every second until interrupted
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+/// How a replica's cluster begins, where it does not as its folder says.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct First {
+    /// Begin a fresh cluster as soon as a majority of the replicas is there, instead of all
+    ///
+    /// The others join once they are started. All must have empty folders.
+    #[arg(long, conflicts_with = "force_new_cluster")]
+    pub(crate) initialize: bool,
+    /// Begin a new cluster with this replica's notes alone, because a majority is lost for good
+    ///
+    /// Writes that did not reach this replica are lost. The other replicas join with empty folders.
+    #[arg(long)]
+    pub(crate) force_new_cluster: bool,
+}
+
+impl First {
+    /// The same, as membership takes it.
+    pub(crate) fn begin(self) -> Begin {
+        match self {
+            First { force_new_cluster: true, .. } => Begin::Alone { after: Epoch(0) },
+            First { initialize: true, .. } => Begin::WithMajority,
+            First { .. } => Begin::Normally,
+        }
+    }
 }
 
 /// Which file holds the configuration, and what is laid over it.
@@ -149,11 +193,24 @@ mod tests {
     #[test]
     fn flags_follow_their_command() {
         let args = parse(&["replica", "a:1", "--link-delay", "5", "--config", "x.json"]).unwrap();
-        let Some(Command::Replica { address, flags }) = args.command else { panic!("no replica") };
+        let Some(Command::Replica { address, flags, .. }) = args.command else { panic!("no replica") };
         assert_eq!(address, "a:1");
         assert_eq!(flags.config, PathBuf::from("x.json"));
         assert_eq!(flags.repeat, ["--config", "x.json", "--link-delay", "5"]);
         assert!(parse(&["--link-delay", "5", "replica", "a:1"]).is_err());
+    }
+
+    #[test]
+    fn how_a_cluster_begins() {
+        let begin = |flags: &[&str]| match parse(&[&["replica", "a:1"], flags].concat()).map(|args| args.command) {
+            Ok(Some(Command::Replica { first, .. })) => Some(first.begin()),
+            _ => None,
+        };
+        assert_eq!(begin(&[]), Some(Begin::Normally));
+        assert_eq!(begin(&["--initialize"]), Some(Begin::WithMajority));
+        assert_eq!(begin(&["--force-new-cluster"]), Some(Begin::Alone { after: Epoch(0) }));
+        assert_eq!(begin(&["--initialize", "--force-new-cluster"]), None);
+        assert!(parse(&["--force-new-cluster"]).is_err(), "never for all replicas at once");
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod args;
 mod banner;
 mod run;
 mod signals;
+mod status;
+mod table;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -32,6 +34,6 @@ fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Config(_) | Failure::NoSuchReplica { .. } | Failure::Bind(_) | Failure::RustLog(_) => 2,
         Failure::Cluster(error) if error.is_usage() => 2,
-        Failure::Log(_) | Failure::Cluster(_) | Failure::Start(_) | Failure::Stdout(_) => 1,
+        Failure::Log(_) | Failure::Cluster(_) | Failure::Start(_) | Failure::Stdout(_) | Failure::NobodyAnswers => 1,
     }
 }

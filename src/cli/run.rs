@@ -1,4 +1,4 @@
-//! Runs replicas: all of the configuration's, or one.
+//! Runs a command; above all replicas: all of the configuration's, or one.
 
 use std::env;
 use std::io::{self, Write};
@@ -6,12 +6,22 @@ use std::sync::Arc;
 
 use primacy::cluster::{BindError, Cluster, ClusterError};
 use primacy::config::{self, Config, ConfigError};
+use primacy::membership::Begin;
 use primacy::observe::{self, ObserveError};
 use primacy::protocol::ids::ReplicaId;
+use tokio::runtime::Runtime;
 
-use super::args::{Args, Command, Flags};
+use super::args::{Args, Command, First, Flags};
 use super::banner::Banner;
 use super::signals;
+use super::status::{self, Shown};
+
+/// Said before a cluster is begun anew with one replica's notes.
+const WARNING_FORCED: &str = "\
+primacy: --force-new-cluster: this replica begins a new cluster with its own notes alone.
+  Lost are all writes that it does not hold: those since it was last in sync. None, if it was in sync to the end.
+  No other replica of the old cluster may go on: stop it, and empty its folder before it is started; it joins this one.
+  Leave the flag out from the next start on.";
 
 /// Why the command ended as it should not.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +47,9 @@ pub(super) enum Failure {
     /// The system gives no runtime, or no signals.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
+    /// `primacy status` got no answer at all.
+    #[error("no replica answers; start them, or name their configuration by --config")]
+    NobodyAnswers,
     /// The banner could not be printed.
     #[error("cannot write to standard output: {0}; give it a terminal or file that can be written")]
     Stdout(#[source] io::Error),
@@ -60,23 +73,38 @@ impl From<ObserveError> for Failure {
     }
 }
 
-/// Runs what the arguments name until a signal stops it.
+/// Does what the arguments name.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let (flags, name) = match &args.command {
-        None => (&args.flags, None),
-        Some(Command::Replica { address, flags }) => (flags, Some(address)),
-    };
-    let config = Arc::new(config::load(&flags.config, &flags.overrides)?);
-    let only = name.map(|name| replica_named(&config, name)).transpose()?;
-    // Dropped last: what the replicas log while they stop is written too.
-    let _log = observe::start(config.log)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
-    runtime.block_on(serve(&config, only, flags))
+    match &args.command {
+        None => replicas(&args.flags, None, First::default()),
+        Some(Command::Replica { address, first, flags }) => replicas(flags, Some(address), *first),
+        Some(Command::Status { json, watch, flags }) => {
+            let config = config::load(&flags.config, &flags.overrides)?;
+            runtime()?.block_on(status::status(&config, Shown { json: *json, watch: *watch }))
+        }
+    }
 }
 
-async fn serve(config: &Arc<Config>, only: Option<ReplicaId>, flags: &Flags) -> Result<(), Failure> {
+/// Runs all replicas, or the one of this name, until a signal stops it.
+fn replicas(flags: &Flags, name: Option<&String>, first: First) -> Result<(), Failure> {
+    let config = Arc::new(config::load(&flags.config, &flags.overrides)?);
+    let only = name.map(|name| replica_named(&config, name)).transpose()?;
+    if first.force_new_cluster {
+        // Where stderr is gone, so is who could read it.
+        let _ = writeln!(io::stderr(), "{WARNING_FORCED}");
+    }
+    // Dropped last: what the replicas log while they stop is written too.
+    let _log = observe::start(config.log)?;
+    runtime()?.block_on(serve(&config, only, flags, first.begin()))
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)
+}
+
+async fn serve(config: &Arc<Config>, only: Option<ReplicaId>, flags: &Flags, begin: Begin) -> Result<(), Failure> {
     let stop = signals::stop().map_err(Failure::Start)?;
-    let cluster = Cluster::bind(config, only).await?;
+    let cluster = Cluster::bind(config, only, begin).await?;
     print(&banner(config, only, flags)).map_err(Failure::Stdout)?;
     Ok(cluster.run(stop).await?)
 }

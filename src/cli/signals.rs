@@ -29,6 +29,12 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Ready at the first signal, for a command that has nothing to finish.
+pub(super) fn interrupt() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    Ok(async move { next(&mut signals).await })
+}
+
 async fn next([interrupt, terminate]: &mut [Signal; 2]) {
     tokio::select! {
         _ = interrupt.recv() => {}

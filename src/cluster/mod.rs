@@ -17,6 +17,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
+use crate::membership::Begin;
 use crate::node::start::{self, ReplicaError, Stop};
 use crate::protocol::ids::ReplicaId;
 
@@ -42,7 +43,7 @@ pub enum ClusterError {
         /// Its address.
         replica: String,
         /// What went wrong.
-        source: ReplicaError,
+        source: Box<ReplicaError>,
     },
     /// A bug: its message and place were shown when it happened.
     #[error("replica {0} has panicked, so all of this process was stopped; start it again")]
@@ -84,18 +85,19 @@ struct Replica {
     me: ReplicaId,
     /// Whether no other replica runs in this process.
     alone: bool,
+    begin: Begin,
     bound: oneshot::Sender<Result<(), ClusterError>>,
     go: oneshot::Receiver<()>,
     stop: Stop,
 }
 
 impl Cluster {
-    /// Binds the listeners of every replica of `config`, or of one of them.
-    pub async fn bind(config: &Arc<Config>, only: Option<ReplicaId>) -> Result<Cluster, ClusterError> {
+    /// Binds the listeners of every replica of `config`, or of one of them; `begin` says how their membership begins.
+    pub async fn bind(config: &Arc<Config>, only: Option<ReplicaId>, begin: Begin) -> Result<Cluster, ClusterError> {
         let (stop_clients, clients) = watch::channel(false);
         let (stop_all, all) = watch::channel(false);
         let (open, clients_open) = mpsc::channel(1);
-        let stop = Stop { clients, all, clients_open: open };
+        let stop = Stop { clients, all, clients_open: open, leaves: only.is_some() };
         let (mut replicas, mut reports) = (Vec::new(), Vec::new());
         for me in config.ids().filter(|me| only.is_none_or(|only| only == *me)) {
             let (bound, report) = oneshot::channel();
@@ -103,7 +105,7 @@ impl Cluster {
             let (end, ended) = oneshot::channel();
             let name = config.address(me).to_string();
             let (config, stop) = (Arc::clone(config), stop.clone());
-            start_thread(Replica { config, me, alone: only.is_some(), bound, go: wait, stop }, end)
+            start_thread(Replica { config, me, alone: only.is_some(), begin, bound, go: wait, stop }, end)
                 .map_err(|source| ClusterError::Thread { replica: name.clone(), source })?;
             replicas.push(Waiting { name, go, ended });
             reports.push(report);
@@ -159,7 +161,7 @@ fn start_thread(replica: Replica, ended: oneshot::Sender<Result<(), ClusterError
 impl Replica {
     /// Binds, reports, waits for the others, runs.
     async fn live(self) -> Result<(), ClusterError> {
-        let Replica { config, me, alone, bound, go, stop } = self;
+        let Replica { config, me, alone, begin, bound, go, stop } = self;
         let listeners = match bind::listeners(&config, me, alone).await {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -171,7 +173,9 @@ impl Replica {
         match go.await {
             Ok(()) => {
                 let replica = config.address(me).to_string();
-                start::run(config, me, listeners, stop).await.map_err(|source| ClusterError::Failed { replica, source })
+                start::run(config, me, begin, listeners, stop)
+                    .await
+                    .map_err(|source| ClusterError::Failed { replica, source: Box::new(source) })
             }
             Err(_) => Ok(()),
         }

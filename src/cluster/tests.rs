@@ -27,7 +27,7 @@ async fn is_open(config: &Config, id: ReplicaId) -> [bool; 2] {
 #[tokio::test]
 async fn every_listener_is_bound_before_the_cluster_runs_and_free_after_it() {
     let config = lonely_config(3);
-    let cluster = Cluster::bind(&config, None).await.unwrap();
+    let cluster = Cluster::bind(&config, None, Begin::Normally).await.unwrap();
     for id in config.ids() {
         assert_eq!(is_open(&config, id).await, [true, true]);
     }
@@ -40,7 +40,7 @@ async fn every_listener_is_bound_before_the_cluster_runs_and_free_after_it() {
 #[tokio::test]
 async fn one_replica_binds_only_its_own() {
     let config = lonely_config(3);
-    let cluster = Cluster::bind(&config, Some(ReplicaId(1))).await.unwrap();
+    let cluster = Cluster::bind(&config, Some(ReplicaId(1)), Begin::Normally).await.unwrap();
     assert_eq!(is_open(&config, ReplicaId(0)).await, [false, false]);
     assert_eq!(is_open(&config, ReplicaId(1)).await, [true, true]);
     timeout(PATIENCE, cluster.run(async {})).await.unwrap().unwrap();
@@ -57,7 +57,7 @@ async fn a_port_in_use_names_its_key() {
             _ => (config.service_port(ReplicaId(1)), format!(", for the service of replica {address}")),
         };
         let _held = TcpListener::bind((host, port)).await.unwrap();
-        let text = Cluster::bind(&config, None).await.unwrap_err().to_string();
+        let text = Cluster::bind(&config, None, Begin::Normally).await.unwrap_err().to_string();
         let expected = format!("`{key}`: port {port} of {host}{of}: it is in use; end the program that has it");
         assert!(text.starts_with(&expected), "{text}");
     }

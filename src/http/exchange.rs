@@ -163,9 +163,11 @@ impl Exchange {
 
     /// Gives the newest request's call, unless it must wait until nothing else is open.
     fn release(&mut self, now: Moment, calls: &mut Vec<(Tag, Call)>) {
-        let busy = self.is_open();
-        let Some(newest) = self.pending.back_mut().filter(|newest| !(busy && newest.alone)) else { return };
-        if let Some(call) = newest.call.take() {
+        let waits = |newest: &Pending| newest.alone && self.is_open();
+        if self.pending.back().is_some_and(|newest| newest.call.is_some() && !waits(newest))
+            && let Some(newest) = self.pending.back_mut()
+            && let Some(call) = newest.call.take()
+        {
             newest.arrived = now;
             calls.push((newest.number, call));
         }

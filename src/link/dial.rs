@@ -12,6 +12,7 @@ use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::backoff::Backoff;
 use super::chunks::Chunks;
+use super::delay::ExactTimer;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
@@ -23,6 +24,9 @@ use crate::protocol::message::{Got, Hello, LinkKind, Position};
 /// How long a connection may take to come about: a lost SYN is sent again after 1 s (RFC 6298), so twice is enough.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
 
+/// A replica that is restarted is back sooner; only who stays away longer is worth a line.
+const AWAY_TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// Dials one link for as long as the replica runs.
 #[derive(Debug)]
 pub(super) struct Dialer {
@@ -33,6 +37,8 @@ pub(super) struct Dialer {
     stop: watch::Receiver<bool>,
     /// The last refusal that was logged, so that the same one, twice a second, is logged once.
     refused: Option<String>,
+    /// Since when no dial led to a greeted connection, and whether that was logged.
+    away: Option<(Instant, bool)>,
 }
 
 /// A connection to a peer, and what has been read of it but not understood yet.
@@ -46,7 +52,7 @@ struct Connection {
 impl Dialer {
     pub(super) fn new(shared: Arc<Shared>, place: usize, seed: u64) -> Dialer {
         let stop = shared.stop.subscribe();
-        Dialer { shared, place, backoff: Backoff::new(seed), stop, refused: None }
+        Dialer { shared, place, backoff: Backoff::new(seed), stop, refused: None, away: None }
     }
 
     fn link(&self) -> &Outgoing {
@@ -87,12 +93,35 @@ impl Dialer {
             Reason::Refused(_) | Reason::RefusedByPeer(_) => ended.to_string(),
             _ => {
                 tracing::debug!(me = self.shared.name(self.shared.me), peer, kind, reason = %ended, "link ended");
+                self.log_away(ended);
                 return;
             }
         };
         if self.refused.as_ref() != Some(&refusal) {
             tracing::warn!(me = self.shared.name(self.shared.me), peer, kind, reason = refusal, "link refused");
             self.refused = Some(refusal);
+        }
+    }
+
+    /// Both links to a peer that is away fail alike: the control link says so, once it has lasted.
+    fn log_away(&mut self, reason: &Reason) {
+        let link = self.link();
+        if link.kind != LinkKind::Control || *reason == Reason::Stopped {
+            return;
+        }
+        let peer = link.peer;
+        let (since, told) = *self.away.get_or_insert((Instant::now(), false));
+        if !told && since.elapsed() >= AWAY_TOLD_AFTER {
+            let (me, peer) = (self.shared.name(self.shared.me), self.shared.name(peer));
+            tracing::warn!(me, peer, %reason, "a replica is away");
+            self.away = Some((since, true));
+        }
+    }
+
+    fn log_back(&mut self) {
+        if let Some((since, true)) = self.away.take() {
+            let (me, peer) = (self.shared.name(self.shared.me), self.shared.name(self.link().peer));
+            tracing::warn!(me, peer, after_s = since.elapsed().as_secs(), "the replica is back");
         }
     }
 }
@@ -228,6 +257,7 @@ impl Dialer {
 
     async fn up(&mut self, hello: Hello) {
         self.refused = None;
+        self.log_back();
         self.backoff.reset();
         let link = self.link();
         lock(&link.window).connected(next_link());
@@ -269,6 +299,7 @@ impl Dialer {
             link: self.link(),
             per_frame,
             alarm: Alarm::new(),
+            timer: ExactTimer::default(),
             output: Chunks::default(),
             next_due: None,
             stalls_at: None,
@@ -284,6 +315,8 @@ struct Carrier<'a> {
     link: &'a Outgoing,
     per_frame: bool,
     alarm: Alarm,
+    /// For the next frame that may leave, under a simulated delay.
+    timer: ExactTimer,
     /// What is being written.
     output: Chunks,
     /// When the next frame may leave, under a simulated delay.
@@ -324,6 +357,7 @@ impl Carrier<'_> {
                     Ok(_) => {}
                 },
                 () = self.link.wake.notified() => {}
+                () = self.timer.at(self.next_due), if self.output.is_empty() => {}
                 () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
                 () = told(&mut stop), if self.stop_at.is_none() => {
                     self.stop_at = Some(Instant::now() + FLUSH_WAIT);
@@ -372,18 +406,16 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    /// When to look again, and why the connection is over then; no reason where only the next frame may leave.
+    /// When the connection is over where nothing happens, and why.
     fn deadline(&self) -> (Option<Instant>, Option<Reason>) {
         let awaiting = self.awaiting_since.map(|since| since + PROGRESS_WAIT);
-        let next_due = if self.output.is_empty() { self.next_due } else { None };
         let deadlines = [
-            (next_due, None),
-            (self.stalls_at, Some(Reason::Silent("the peer reads nothing"))),
-            (awaiting, Some(Reason::Silent("the peer gets nothing"))),
-            (self.stop_at, Some(Reason::Stopped)),
+            (self.stalls_at, Reason::Silent("the peer reads nothing")),
+            (awaiting, Reason::Silent("the peer gets nothing")),
+            (self.stop_at, Reason::Stopped),
         ];
         let soonest = deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at);
-        soonest.map_or((None, None), |(at, reason)| (Some(at), reason))
+        soonest.unzip()
     }
 }
 

@@ -30,6 +30,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,6 +58,9 @@ pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long the other end may take to say hello.
 const HELLO_WAIT: Duration = Duration::from_secs(5);
+
+/// Most different warnings that are remembered as given; a peer may write any text into them. Past it all are forgotten.
+const WARNINGS_MAX: usize = 64;
 
 /// How long a connection may make no progress while something waits to be written, or to be `got`.
 const PROGRESS_WAIT: Duration = Duration::from_secs(5);
@@ -98,6 +102,8 @@ struct Shared {
     delay: Delay,
     roster: Roster,
     outgoing: Vec<Outgoing>,
+    /// What was warned of: a peer that is refused comes again, twice a second.
+    warned: Mutex<BTreeSet<String>>,
     events: mpsc::Sender<LinkEvent>,
     epoch: watch::Receiver<Epoch>,
     stop: watch::Sender<bool>,
@@ -244,6 +250,7 @@ impl Links {
             delay,
             roster: Roster::new(restarts, config.replicas.len()),
             outgoing: peers.flat_map(both).collect(),
+            warned: Mutex::default(),
             events,
             epoch,
             stop: watch::Sender::new(false),
@@ -329,6 +336,17 @@ impl Shared {
     fn reset(&self, peer: ReplicaId) {
         self.outgoing_to(peer).for_each(|link| link.close(Reason::Reset));
         self.roster.end_connections(peer);
+    }
+
+    /// Warns of what a peer does, or says, unless that was warned of before.
+    fn warn_once(&self, reason: &str, what: &'static str) {
+        let mut warned = lock(&self.warned);
+        if warned.len() >= WARNINGS_MAX {
+            warned.clear();
+        }
+        if warned.insert(reason.to_owned()) {
+            tracing::warn!(me = self.name(self.me), reason, "{what}");
+        }
     }
 
     /// Tells the loop, which reads no more once the links stop: then nobody misses the event.

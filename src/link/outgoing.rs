@@ -101,7 +101,7 @@ impl Outgoing {
             up,
             opened: opened.count,
             frames,
-            rtt_ms: opened.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1_000.0),
+            rtt_ms: opened.round_trip.map(|round_trip| round_trip.as_micros() as f64 / 1_000.0),
         }
     }
 }

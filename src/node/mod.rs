@@ -3,6 +3,8 @@
 //! there is no lock around it; and the loop never waits for a client, a peer or the disk.
 
 mod callers;
+mod peers;
+mod report;
 pub mod start;
 mod steps;
 pub mod storage;
@@ -14,21 +16,20 @@ use tokio::time::Sleep;
 
 use crate::clock::{Clock, Moment};
 use crate::config::Config;
-use crate::link::{LinkEvent, Links};
-use crate::membership::fixed::FixedView;
+use crate::link::{LinkEvent, Links, Way};
+use crate::membership::{Membership, MembershipError, MembershipEvent};
 use crate::observe::classic;
 use crate::protocol::codec;
-use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet};
 use crate::protocol::message::{LinkKind, Message};
-use crate::protocol::port::{Batch, Call, Pong, Said};
-use crate::protocol::status::{Status, ViewStatus};
-use crate::protocol::view::View;
+use crate::protocol::port::{Batch, Call, Said};
 use crate::replication::action::Action;
 use crate::replication::event::{Event, Now};
 use crate::replication::replica::{Replica, Standing};
 use crate::store::StoreError;
 
 use callers::Callers;
+use peers::Peers;
 use steps::Steps;
 use storage::Storage;
 
@@ -38,6 +39,12 @@ pub const OPEN_WRITES_MAX: usize = 8_192;
 /// Bytes of notes in open writes past which a replica takes no more calls. With [`OPEN_WRITES_MAX`] this bounds what
 /// waits for acknowledgements, in the loop and in the links.
 pub const OPEN_WRITE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How long a replica that ends asks to be left out, in ms (V11).
+pub const LEAVE_MS_MAX: u64 = 1_000;
+
+/// How often complaints are looked for, in ms.
+const LOOK_MS: u64 = 100;
 
 /// Most events of one kind in one turn, so that no kind starves another.
 const EVENTS_PER_TURN_MAX: usize = 256;
@@ -49,6 +56,8 @@ pub struct Inputs {
     pub calls: mpsc::Receiver<Batch>,
     /// What the links bring.
     pub links: mpsc::Receiver<LinkEvent>,
+    /// What membership decides.
+    pub membership: mpsc::Receiver<MembershipEvent>,
     /// True once the loop shall end.
     pub end: watch::Receiver<bool>,
 }
@@ -63,7 +72,13 @@ pub struct Node {
     replica: Replica,
     links: Links,
     storage: Storage,
-    membership: FixedView,
+    membership: Membership,
+    peers: Peers,
+    /// When complaints were last looked for.
+    looked: Moment,
+    /// Since when this replica asks to be left out (V11), and whether it shall.
+    leaving: Option<Moment>,
+    leaves: bool,
     /// Published for the links: frames of later epochs wait for it (L4).
     epoch: watch::Sender<Epoch>,
     callers: Callers,
@@ -80,8 +95,6 @@ pub struct Start {
     pub config: Arc<Config>,
     /// Which of its replicas this is.
     pub me: ReplicaId,
-    /// Drawn at this process start.
-    pub incarnation: Incarnation,
     /// Its clock; the same as its port's.
     pub clock: Clock,
     /// Its state, with what its store held.
@@ -90,14 +103,29 @@ pub struct Start {
     pub storage: Storage,
     /// Its links to the other replicas.
     pub links: Links,
+    /// Its part in deciding who is in the view.
+    pub membership: Membership,
     /// Where the links read the newest epoch.
     pub epoch: watch::Sender<Epoch>,
+    /// Whether it asks for a view without itself before it ends (V11): not where all replicas stop together.
+    pub leaves: bool,
+}
+
+/// Why a loop ended that was not told to.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store failed: only a new start finds out what the disk holds.
+    #[error(transparent)]
+    Store(#[from] Arc<StoreError>),
+    /// Membership failed.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
 }
 
 impl Node {
     /// A loop that is about to run.
     pub fn new(start: Start) -> Node {
-        let Start { config, me, incarnation, clock, replica, storage, links, epoch } = start;
+        let Start { config, me, clock, replica, storage, links, membership, epoch, leaves } = start;
         Node {
             me,
             names: config.replicas.iter().map(ToString::to_string).collect(),
@@ -105,7 +133,11 @@ impl Node {
             replica,
             storage,
             links,
-            membership: FixedView::new(config.replicas.len(), me, incarnation),
+            membership,
+            peers: Peers::default(),
+            looked: Moment::default(),
+            leaving: None,
+            leaves,
             epoch,
             callers: Callers::default(),
             steps: Steps::new(&config, me),
@@ -116,30 +148,23 @@ impl Node {
         }
     }
 
-    /// Runs until told to end; then sends what is on its way to the peers, closes the links, and has the store flushed.
+    /// Runs until told to end; then asks for a view without this replica (V11), sends what is on its way to the peers,
+    /// closes the links, and has the store flushed.
     ///
     /// # Errors
     ///
-    /// The store's failure, at once: only a new start finds out what the disk holds.
-    pub async fn run(mut self, mut inputs: Inputs) -> Result<(), Arc<StoreError>> {
-        // A cluster of one replica has its view at once.
-        if let Some(view) = self.membership.first_view() {
-            self.apply_view(view);
-            self.finish_turn();
-        }
+    /// A failure of the store or of membership, at once.
+    pub async fn run(mut self, mut inputs: Inputs) -> Result<(), NodeError> {
         let mut timer = std::pin::pin!(tokio::time::sleep_until(self.clock.instant(Moment::default())));
         while self.turn(&mut inputs, timer.as_mut()).await? {}
+        self.membership.end().await;
         self.links.stop().await;
-        self.storage.close()
+        Ok(self.storage.close()?)
     }
 
     /// One turn; false once the loop shall end.
-    async fn turn(
-        &mut self,
-        inputs: &mut Inputs,
-        mut timer: std::pin::Pin<&mut Sleep>,
-    ) -> Result<bool, Arc<StoreError>> {
-        let deadline = self.replica.next_deadline();
+    async fn turn(&mut self, inputs: &mut Inputs, mut timer: std::pin::Pin<&mut Sleep>) -> Result<bool, NodeError> {
+        let deadline = self.next_deadline();
         if let Some(due) = deadline.map(|moment| self.clock.instant(moment)) {
             // A timer that is set too early fires for nothing and is set anew; that is cheaper than to set it each turn.
             if timer.deadline() > due || timer.is_elapsed() {
@@ -149,10 +174,11 @@ impl Node {
         let takes_calls = self.replica.open_writes() < OPEN_WRITES_MAX
             && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX
             && self.storage.has_room();
-        let mut progress = None;
+        let (mut progress, mut decided) = (None, None);
         tokio::select! {
             biased;
-            _ = inputs.end.wait_for(|end| *end) => return Ok(false),
+            _ = inputs.end.wait_for(|end| *end), if self.leaving.is_none() => self.leave(),
+            event = inputs.membership.recv() => decided = event,
             further = self.storage.progressed() => progress = Some(further?),
             count = inputs.links.recv_many(&mut self.events, EVENTS_PER_TURN_MAX) => if count == 0 { return Ok(false) },
             count = inputs.calls.recv_many(&mut self.batches, EVENTS_PER_TURN_MAX), if takes_calls => {
@@ -161,6 +187,9 @@ impl Node {
                 }
             }
             () = timer, if deadline.is_some() => {}
+        }
+        if let Some(event) = decided {
+            self.on_membership(event)?;
         }
         if let Some(progress) = progress {
             let now = self.now();
@@ -180,7 +209,30 @@ impl Node {
         }
         self.step_all();
         self.finish_turn();
-        Ok(true)
+        Ok(!self.has_left())
+    }
+
+    fn next_deadline(&self) -> Option<Moment> {
+        let leave_by = self.leaving.map(|since| since.after_ms(LEAVE_MS_MAX));
+        self.replica.next_deadline().into_iter().chain(leave_by).min()
+    }
+
+    /// Told to end: asks to be left out, where enough others stay.
+    fn leave(&mut self) {
+        self.leaving = Some(self.clock.now());
+        let others = self.replica.view().map_or(0, |view| view.in_sync.len()).saturating_sub(1);
+        let majority = self.names.len() / 2 + 1;
+        self.leaves &= others >= self.config.min_in_sync.max(majority);
+        if self.leaves {
+            self.membership.handle().stop();
+        }
+    }
+
+    /// Whether the loop may end: it was told to, and is left out, or has asked long enough, or need not ask.
+    fn has_left(&self) -> bool {
+        let Some(since) = self.leaving else { return false };
+        let is_member = matches!(self.replica.standing(), Standing::Recovering | Standing::Ready);
+        !self.leaves || !is_member || self.clock.now() >= since.after_ms(LEAVE_MS_MAX)
     }
 
     fn now(&self) -> Now {
@@ -209,7 +261,14 @@ impl Node {
 impl Node {
     fn on_link(&mut self, now: Now, event: LinkEvent) {
         match event {
-            LinkEvent::Messages { from, incarnation, envelopes, .. } => {
+            LinkEvent::Messages { from, incarnation, kind: LinkKind::Control, envelopes } => {
+                for envelope in envelopes {
+                    if let Err(error) = self.membership.handle().on_message(from, incarnation, envelope.message) {
+                        tracing::debug!(from = self.names[from.index()], %error, "a control frame is lost");
+                    }
+                }
+            }
+            LinkEvent::Messages { from, incarnation, kind: LinkKind::Data, envelopes } => {
                 for envelope in envelopes {
                     if classic::enabled() {
                         self.steps.received(from, &envelope.message, now.moment);
@@ -217,17 +276,17 @@ impl Node {
                     self.step(now, Event::Message { from, incarnation, envelope });
                 }
             }
-            LinkEvent::Met { peer, incarnation } => {
-                if let Some(view) = self.membership.met(peer, incarnation) {
-                    self.apply_view(view);
+            LinkEvent::Up { peer, kind, way, .. } => self.on_dialed(peer, kind, way, true),
+            LinkEvent::Down { peer, kind, way, .. } => self.on_dialed(peer, kind, way, false),
+            LinkEvent::Overflow { peer, kind } => {
+                let name = &self.names[peer.index()];
+                tracing::error!(peer = name, kind = kind.word(), "takes nothing any more; its link was emptied");
+                if kind == LinkKind::Data {
+                    self.peers.overflowed(peer);
                 }
             }
-            LinkEvent::Overflow { peer, kind } => {
-                let peer = &self.names[peer.index()];
-                tracing::error!(peer, kind = kind.word(), "takes nothing any more; its link was emptied");
-            }
-            // The links themselves log these.
-            LinkEvent::Up { .. } | LinkEvent::Down { .. } | LinkEvent::Refused { .. } => {}
+            // The links themselves log these; views say which incarnation is a member.
+            LinkEvent::Met { .. } | LinkEvent::Refused { .. } => {}
         }
     }
 
@@ -242,17 +301,61 @@ impl Node {
         }
     }
 
-    /// Applies a view. Membership is fixed, so the one view needs no leases: nobody is ever left out of it.
-    fn apply_view(&mut self, view: View) {
-        let epoch = view.epoch;
-        tracing::debug!(%epoch, primary = self.names[view.primary.index()], "new view");
-        self.steps.forget();
-        self.links.new_epoch(epoch);
+    fn on_dialed(&mut self, peer: ReplicaId, kind: LinkKind, way: Way, up: bool) {
+        match self.peers.dialed(peer, kind, way, up) {
+            Some(true) => self.membership.handle().link_up(peer),
+            Some(false) => self.membership.handle().link_down(peer),
+            None => {}
+        }
+    }
+
+    fn on_membership(&mut self, event: MembershipEvent) -> Result<(), NodeError> {
         let now = self.now();
-        self.step(now, Event::View(view));
-        self.step(now, Event::Lease { until: Moment::NEVER });
-        // Only now: frames of this epoch may reach the replica once it has the view.
+        match event {
+            MembershipEvent::View(view) => self.step(now, Event::View(view)),
+            MembershipEvent::Lease { until } => self.step(now, Event::Lease { until }),
+            MembershipEvent::Send { to, message } => {
+                let frame = codec::encode(*self.epoch.borrow(), &message);
+                for peer in to.iter() {
+                    self.links.send(peer, LinkKind::Control, frame.clone());
+                }
+            }
+            MembershipEvent::Waiting { whom } if whom.is_empty() => {}
+            MembershipEvent::Waiting { whom } => {
+                let names: Vec<_> = whom.iter().map(|replica| self.names[replica.index()].as_str()).collect();
+                tracing::warn!("the cluster begins once all replicas are there; missing: {}", names.join(", "));
+            }
+            MembershipEvent::Failed(error) => return Err(error.into()),
+        }
+        if let Some(cluster) = self.membership.handle().status().cluster {
+            self.storage.bind(cluster);
+        }
+        Ok(())
+    }
+
+    /// Where this turn brought a new view: the links begin anew, and frames of its epoch may reach the replica.
+    fn publish_view(&mut self) {
+        let Some(view) = self.replica.view().filter(|view| view.epoch > *self.epoch.borrow()) else { return };
+        let epoch = view.epoch;
+        if classic::enabled() {
+            let status = self.view_status(view);
+            let [in_sync, joining] = [status.in_sync.join(","), status.joining.join(",")];
+            classic::view(&self.names[self.me.index()], epoch.0, &status.primary, &in_sync, &joining);
+        }
+        self.steps.forget();
+        self.peers.new_epoch();
+        self.links.new_epoch(epoch);
         self.epoch.send_replace(epoch);
+    }
+
+    /// Tells membership whom this replica waits for in vain.
+    fn look_for_complaints(&mut self, now: Moment) {
+        if now.nanos_since(self.looked) < LOOK_MS * 1_000_000 {
+            return;
+        }
+        self.looked = now;
+        let complaints = self.peers.complaints(&self.replica, now);
+        self.membership.handle().complain(*self.epoch.borrow(), complaints);
     }
 }
 
@@ -263,6 +366,8 @@ impl Node {
         let now = self.now();
         self.replica.end_turn(now, &mut self.actions);
         self.store();
+        self.publish_view();
+        self.look_for_complaints(now.moment);
         self.carry_out(now.moment);
         self.storage.flush();
         self.callers.flush();
@@ -297,7 +402,12 @@ impl Node {
                 Action::Send { to, epoch, message } => self.send(to, epoch, &message, now),
                 Action::Answer { token, answer } => self.callers.answer(token, Said::Answer(answer)),
                 Action::Persist(_) | Action::BeginCopy | Action::SwitchStore => unreachable!("`store` has taken these"),
-                Action::ReportSynced { .. } => unreachable!("the one view of a fixed membership lists no joiner"),
+                Action::ReportSynced { epoch, store } => {
+                    if classic::enabled() {
+                        classic::joined(&self.names[self.me.index()], epoch.0, self.replica.items().notes());
+                    }
+                    self.membership.handle().synced(epoch, store);
+                }
                 Action::Distrust { peer, why } => {
                     let peer_name = &self.names[peer.index()];
                     tracing::error!(peer = peer_name, "broke the protocol, its connections are closed: {why}");
@@ -314,62 +424,6 @@ impl Node {
             if classic::enabled() {
                 self.steps.sent(peer, message, sent.link, sent.frame, now);
             }
-        }
-    }
-}
-
-/// What the replica says of itself.
-impl Node {
-    fn in_sync(&self) -> bool {
-        matches!(self.replica.standing(), Standing::Recovering | Standing::Ready)
-    }
-
-    fn pong(&self) -> Pong {
-        let view = self.replica.view();
-        Pong {
-            replica: self.me,
-            epoch: view.map_or(Epoch(0), |view| view.epoch),
-            primary: view.map(|view| view.primary),
-            in_sync: self.in_sync(),
-        }
-    }
-
-    fn status(&self, now: Moment) -> Status {
-        let view = self.replica.view();
-        let lease = self.replica.lease_until();
-        Status {
-            replica: self.names[self.me.index()].clone(),
-            mode: self.config.sync.word().to_owned(),
-            role: self.role().to_owned(),
-            view: view.map(|view| self.view_status(view)),
-            in_sync: self.in_sync(),
-            ready: self.replica.serves(now),
-            lease_ms: (lease != Moment::NEVER).then(|| lease.nanos_since(now) / 1_000_000),
-            controller: None,
-            notes: self.replica.items().notes(),
-            items_owned: self.replica.items_owned(),
-            links: self.links.status(),
-        }
-    }
-
-    fn role(&self) -> &'static str {
-        let is_primary = self.replica.view().is_some_and(|view| view.primary == self.me);
-        match self.replica.standing() {
-            Standing::Starting => "starting",
-            Standing::Joining => "joining",
-            Standing::Out => "out",
-            Standing::Recovering | Standing::Ready if is_primary => "primary",
-            Standing::Recovering | Standing::Ready => "backup",
-        }
-    }
-
-    fn view_status(&self, view: &View) -> ViewStatus {
-        let name = |replica: ReplicaId| self.names[replica.index()].clone();
-        ViewStatus {
-            epoch: view.epoch,
-            primary: name(view.primary),
-            in_sync: view.in_sync_set().iter().map(name).collect(),
-            joining: view.joining_set().iter().map(name).collect(),
         }
     }
 }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::storage::Storage;
-use super::{Inputs, Node, Start};
+use super::{Inputs, Node, NodeError, Start};
 use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::http;
 use crate::link::{LinkConfig, Links, Restarts};
-use crate::net::TcpListener;
+use crate::membership::{Begin, ConsensusError, Medium, MediumError, Membership, MembershipConfig, MemoryLog};
+use crate::net::{TcpListener, TcpStream};
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use crate::protocol::port::Port;
 use crate::replication::replica::{Identity, Replica};
@@ -20,6 +23,12 @@ use crate::wire;
 
 /// Events of the links that wait in front of the loop; past it the links read no further.
 const LINK_EVENTS_MAX: usize = 1024;
+
+/// In the replica's folder: the consensus log and vote.
+const CONSENSUS_FOLDER: &str = "consensus";
+
+/// How long a peer may take to accept a connection, where it is asked whether it is there.
+const PEER_DIAL_WAIT: Duration = Duration::from_secs(1);
 
 /// The two listeners of one replica, bound in the runtime that will serve them.
 #[derive(Debug)]
@@ -40,6 +49,8 @@ pub struct Stop {
     pub all: watch::Receiver<bool>,
     /// Dropped once this replica's clients are finished.
     pub clients_open: mpsc::Sender<()>,
+    /// Whether a replica asks for a view without itself before it ends (V11): not where all stop together.
+    pub leaves: bool,
 }
 
 /// Why a replica did not start, or ended.
@@ -51,33 +62,60 @@ pub enum ReplicaError {
     /// Its store could not be opened.
     #[error(transparent)]
     Open(#[from] StoreError),
-    /// Its store failed while it ran.
+    /// Its consensus log could not be opened.
     #[error(transparent)]
-    Store(#[from] Arc<StoreError>),
+    ConsensusLog(#[from] MediumError),
+    /// Its consensus store could not be read, or its group not be started.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
+    /// It failed while it ran.
+    #[error(transparent)]
+    Node(#[from] NodeError),
 }
 
 impl ReplicaError {
     /// Whether the configuration and the data folder do not belong together, which only the user can mend.
     pub fn is_usage(&self) -> bool {
         match self {
-            ReplicaError::Random(_) => false,
             ReplicaError::Open(error) => error.is_usage(),
-            ReplicaError::Store(error) => error.is_usage(),
+            ReplicaError::Node(NodeError::Store(error)) => error.is_usage(),
+            _ => false,
         }
     }
 }
 
-/// Runs one replica on its bound listeners until it is told to stop.
-pub async fn run(config: Arc<Config>, me: ReplicaId, listeners: Listeners, stop: Stop) -> Result<(), ReplicaError> {
+/// Runs one replica on its bound listeners until it is told to stop. Where it begins alone, its first epoch is above all
+/// in its records too, whatever `begin` says.
+pub async fn run(
+    config: Arc<Config>,
+    me: ReplicaId,
+    begin: Begin,
+    listeners: Listeners,
+    stop: Stop,
+) -> Result<(), ReplicaError> {
     let incarnation = Incarnation(getrandom::u64()?);
-    let (storage, held) = open_storage(&config, me)?;
-    let clock = Clock::start();
+    let Stores { storage, loaded, consensus } = open_stores(&config, me, begin).await?;
+    let clock = Clock::boot();
+    let membership = MembershipConfig {
+        addresses: config.replicas.iter().map(ToString::to_string).collect(),
+        me,
+        incarnation,
+        min_in_sync: config.min_in_sync,
+        failure_timeout_ms: config.failure_timeout_ms,
+        link_delay_us: config.link_delay_us,
+        clock,
+        log: consensus,
+        store: loaded.store,
+        blank: loaded.records.is_empty(),
+        begin: begin_after(begin, &loaded),
+    };
+    let (membership, decisions) = Membership::start(membership).await?;
     let (port, calls) = Port::open(clock);
     let (events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let epoch = watch::Sender::new(Epoch(0));
     let link_config =
-        LinkConfig { config: config.clone(), me, incarnation, restarts: Restarts::Refused, seed: getrandom::u64()? };
-    let inputs = Inputs { calls, links, end: stop.all };
+        LinkConfig { config: config.clone(), me, incarnation, restarts: Restarts::Allowed, seed: getrandom::u64()? };
+    let inputs = Inputs { calls, links, membership: decisions, end: stop.all };
     let links = Links::start(link_config, events, epoch.subscribe());
 
     let http = http::Service::new(port.clone(), config.clone(), me);
@@ -94,22 +132,68 @@ pub async fn run(config: Arc<Config>, me: ReplicaId, listeners: Listeners, stop:
         drop(clients_open);
     });
 
-    let replica = Replica::new(identity(&config, me, incarnation), held.records.into_values(), held.keys);
-    Ok(Node::new(Start { config, me, incarnation, clock, replica, storage, links, epoch }).run(inputs).await?)
+    let replica = Replica::new(identity(&config, me, incarnation), loaded.records.into_values(), loaded.keys);
+    let start = Start { config, me, clock, replica, storage, links, membership, epoch, leaves: stop.leaves };
+    Ok(Node::new(start).run(inputs).await?)
 }
 
-/// Opens the replica's store, and reads what it holds.
-fn open_storage(config: &Config, me: ReplicaId) -> Result<(Storage, Loaded), ReplicaError> {
+/// What the replica's folder holds.
+struct Stores {
+    storage: Storage,
+    loaded: Loaded,
+    consensus: Medium,
+}
+
+/// Opens the replica's stores, and reads what they hold.
+async fn open_stores(config: &Config, me: ReplicaId, begin: Begin) -> Result<Stores, ReplicaError> {
     let fresh = StoreId(getrandom::u64()?);
     if config.durability == Durability::Memory {
-        return Ok((Storage::memory(), Loaded { store: fresh, records: BTreeMap::new(), keys: Vec::new() }));
+        let loaded = Loaded { store: fresh, records: BTreeMap::new(), keys: Vec::new() };
+        return Ok(Stores { storage: Storage::memory(), loaded, consensus: Medium::Memory(MemoryLog::default()) });
     }
     let replica = config.address(me).to_string();
     let path = config.data.join(&replica);
     let replicas = config.replicas.iter().map(ToString::to_string).collect();
-    let folder = Folder::open(Arc::new(RealDisk), &path, &Owner { replica, replicas }, fresh, Sizes::default())?;
-    let (loaded, opened) = folder.load()?;
-    Ok((Storage::disk(Store::spawn(folder, opened)?), loaded))
+    let disk = Arc::new(RealDisk);
+    let mut folder = Folder::open(disk.clone(), &path, &Owner { replica, replicas }, fresh, Sizes::default())?;
+    let alone = matches!(begin, Begin::Alone { .. });
+    if alone {
+        folder.release()?;
+    }
+    let (loaded, opened) = match folder.load() {
+        // Who begins alone has no others to copy from.
+        Err(damage) if damage.is_damage() && !alone && any_peer_is_up(config, me).await => {
+            let aside = folder.set_aside(StoreId(getrandom::u64()?))?;
+            let aside = aside.display();
+            tracing::warn!(
+                "{damage}; the store is set aside as {aside}, and the notes are copied from the other replicas"
+            );
+            folder.load()?
+        }
+        loaded => loaded?,
+    };
+    let consensus = Medium::open(disk, &path.join(CONSENSUS_FOLDER))?;
+    Ok(Stores { storage: Storage::disk(Store::spawn(folder, opened)?), loaded, consensus })
+}
+
+/// A cluster of one replica must begin above every epoch that its records name (J5).
+fn begin_after(begin: Begin, loaded: &Loaded) -> Begin {
+    let Begin::Alone { after } = begin else { return begin };
+    let newest = loaded.records.values().map(|record| record.version.epoch.max(record.written.epoch)).max();
+    Begin::Alone { after: newest.map_or(after, |newest| newest.max(after)) }
+}
+
+/// Whether somebody listens at another replica's address: a damaged store is given up only where others may have its
+/// records.
+async fn any_peer_is_up(config: &Config, me: ReplicaId) -> bool {
+    for peer in config.ids().filter(|peer| *peer != me) {
+        let address = config.address(peer);
+        let dial = TcpStream::connect((address.host(), address.port()));
+        if matches!(timeout(PEER_DIAL_WAIT, dial).await, Ok(Ok(_))) {
+            return true;
+        }
+    }
+    false
 }
 
 /// A new name for a record store.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::note::NoteId;
-use crate::protocol::ids::StoreId;
+use crate::protocol::ids::{ClusterId, StoreId};
 use crate::protocol::record::{KeyEntry, Record};
 use crate::replication::action::Persist;
 use crate::replication::event::Event;
@@ -46,6 +46,8 @@ struct Told {
     durable: u64,
     switched: Option<StoreId>,
     answered: u64,
+    /// The cluster that the store was told of.
+    cluster: Option<ClusterId>,
 }
 
 impl Storage {
@@ -86,6 +88,16 @@ impl Storage {
         match self {
             Storage::Memory(memory) => memory.copy = Some(store),
             Storage::Disk(disk) => disk.commands.push_back(Command::BeginCopy(store)),
+        }
+    }
+
+    /// Notes for good which cluster the folder is part of.
+    pub(super) fn bind(&mut self, cluster: ClusterId) {
+        if let Storage::Disk(disk) = self
+            && disk.told.cluster != Some(cluster)
+        {
+            disk.told.cluster = Some(cluster);
+            disk.commands.push_back(Command::Bind(cluster));
         }
     }
 

@@ -75,6 +75,16 @@ pub fn replica_reply(step: Step, from: &str, to: &str, took_ns: u64) {
     show(&Shown::ReplicaReply { step, from, to, took_ns });
 }
 
+/// A replica applies a new view; lists of addresses are separated by commas.
+pub fn view(at: &str, epoch: u64, primary: &str, in_sync: &str, joining: &str) {
+    show(&Shown::View { at, epoch, primary, in_sync, joining });
+}
+
+/// A joining replica has copied everything, and all count it.
+pub fn joined(at: &str, epoch: u64, notes: u64) {
+    show(&Shown::Joined { at, epoch, notes });
+}
+
 fn show(shown: &Shown<'_>) {
     // Both forms are lazy: only the one that the log's style asks for is ever made.
     event!(target: TARGET, Level::INFO, classic = %shown, json = %Json(shown));
@@ -135,6 +145,28 @@ pub enum Shown<'a> {
         #[serde(rename = "ms", serialize_with = "as_ms")]
         took_ns: u64,
     },
+    /// A replica applied a new view.
+    View {
+        /// Which replica.
+        at: &'a str,
+        /// The view's number.
+        epoch: u64,
+        /// The view's primary.
+        primary: &'a str,
+        /// Who is in sync, separated by commas.
+        in_sync: &'a str,
+        /// Who joins, separated by commas.
+        joining: &'a str,
+    },
+    /// A joining replica has copied everything.
+    Joined {
+        /// Which replica.
+        at: &'a str,
+        /// The view under which it has.
+        epoch: u64,
+        /// How many notes it holds.
+        notes: u64,
+    },
 }
 
 impl fmt::Display for Shown<'_> {
@@ -157,6 +189,12 @@ impl fmt::Display for Shown<'_> {
             Shown::ReplicaReply { step, from, to, took_ns } => {
                 write_step(f, "REPLICA [REPLY] ", step)?;
                 write!(f, "{from} > {to} {}", Ms(took_ns))
+            }
+            Shown::View { at, epoch, primary, in_sync, joining } => {
+                write!(f, "VIEW [NEW] {epoch} at {at} primary={primary} in_sync={in_sync} joining={joining}")
+            }
+            Shown::Joined { at, epoch, notes } => {
+                write!(f, "REPLICA [JOIN] Copied {notes} notes at {at}, synced in view {epoch}")
             }
         }
     }

@@ -18,8 +18,9 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use crate::config::LogStyle;
 use lines::{Lines, Prefix, Writer};
 
-/// What is shown where `RUST_LOG` says nothing: the log, and what somebody should look at.
-const FILTER_DEFAULT: &str = "warn,primacy::classic=info";
+/// What is shown where `RUST_LOG` says nothing: the log, and what somebody should look at. The consensus library calls
+/// each peer that is away an error, at every try; the links say it once.
+const FILTER_DEFAULT: &str = "warn,openraft=off,primacy::classic=info";
 
 /// Why the log cannot begin.
 #[derive(Debug, thiserror::Error)]

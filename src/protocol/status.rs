@@ -72,6 +72,6 @@ pub struct LinkStatus {
     pub opened: u64,
     /// How many frames went out on it.
     pub frames: u64,
-    /// The last measured round trip in ms, from hello or heartbeat; none before the first.
+    /// The last measured round trip in ms, to the microsecond, from hello or heartbeat; none before the first.
     pub rtt_ms: Option<f64>,
 }

@@ -117,7 +117,7 @@ impl Replica {
     }
 
     /// Everybody but this replica whose acknowledgement an update needs.
-    pub(super) fn counted(&self) -> ReplicaSet {
+    pub fn counted(&self) -> ReplicaSet {
         self.in_sync.union(self.joiners.counted).without(self.me())
     }
 

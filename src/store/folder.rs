@@ -117,6 +117,14 @@ impl Folder {
         }
     }
 
+    /// Forgets which cluster this replica is part of: the operator begins another one with its records (J5).
+    pub fn release(&mut self) -> Result<(), StoreError> {
+        match self.identity.cluster {
+            Some(_) => self.replace(Identity { cluster: None, ..self.identity.clone() }),
+            None => Ok(()),
+        }
+    }
+
     /// Reads the record store in force.
     ///
     /// # Errors

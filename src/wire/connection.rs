@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Service;
 use super::client::Client;
 use super::exchange::{Exchange, write_frame};
-use super::input::{Input, Speech};
+use super::input::{Input, READ_BYTES, Speech};
 use crate::accept::Visitor;
 use crate::link::LinkAcceptor;
 use crate::net::TcpStream;
@@ -101,7 +101,7 @@ async fn serve(
 
 /// Reads until it is clear who is there; none where the connection ends before.
 async fn begin(stream: &mut TcpStream, service: &Service) -> Option<Beginning> {
-    let mut buffer = BytesMut::new();
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut input = loop {
         match buffer.first().map(|first| Speech::of(*first)) {
             None => {}

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -63,6 +64,8 @@ pub struct Process {
     child: Child,
     out: Arc<Mutex<Vec<String>>>,
     err: Arc<Mutex<Vec<String>>>,
+    /// Ends with stdout.
+    out_end: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -100,12 +103,19 @@ impl Cluster {
         let mut command = Command::new("sh");
         let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
         command.args(["-c", &script, env!("CARGO_BIN_EXE_primacy")]).args(arguments);
-        self.processes.push(Process::start(self.folder.path(), command));
+        command.current_dir(self.folder.path());
+        self.processes.push(Process::spawn_command(command));
         self.processes.len() - 1
     }
 
     pub fn process(&mut self, number: usize) -> &mut Process {
         &mut self.processes[number]
+    }
+
+    /// Takes a process out, so that it can be stopped while others use the cluster; a placeholder keeps the numbers.
+    pub fn take(&mut self, number: usize) -> Process {
+        let ended = Process::ended();
+        std::mem::replace(&mut self.processes[number], ended)
     }
 
     /// The service address of a replica, by its place in config order.
@@ -145,17 +155,25 @@ impl Cluster {
 impl Process {
     pub fn spawn(folder: &Path, arguments: &[&str]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
-        command.args(arguments);
-        Process::start(folder, command)
+        command.args(arguments).current_dir(folder);
+        Process::spawn_command(command)
     }
 
-    fn start(folder: &Path, mut command: Command) -> Process {
-        command.current_dir(folder).env_remove("RUST_LOG");
+    /// Starts a command that runs the binary, directly or not.
+    pub fn spawn_command(mut command: Command) -> Process {
+        command.env_remove("RUST_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
-        let out = collect(child.stdout.take().expect("stdout is piped"));
-        let err = collect(child.stderr.take().expect("stderr is piped"));
-        Process { child, out, err }
+        let (out, out_end) = collect(child.stdout.take().expect("stdout is piped"));
+        let (err, _) = collect(child.stderr.take().expect("stderr is piped"));
+        Process { child, out, err, out_end: Some(out_end) }
+    }
+
+    /// A process that has done its work.
+    fn ended() -> Process {
+        let mut child = Command::new("true").spawn().expect("true runs");
+        child.wait().expect("true ends");
+        Process { child, out: Arc::default(), err: Arc::default(), out_end: None }
     }
 
     pub fn id(&self) -> u32 {
@@ -165,6 +183,14 @@ impl Process {
     /// The lines on stdout so far.
     pub fn out(&self) -> Vec<String> {
         self.out.lock().expect("no reader panics").clone()
+    }
+
+    /// All lines on stdout; waits for its end.
+    pub fn read_out(&mut self) -> Vec<String> {
+        if let Some(end) = self.out_end.take() {
+            end.join().expect("no reader panics");
+        }
+        self.out()
     }
 
     /// The lines on stderr so far.
@@ -202,15 +228,15 @@ impl Drop for Process {
     }
 }
 
-fn collect(stream: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+fn collect(stream: impl std::io::Read + Send + 'static) -> (Arc<Mutex<Vec<String>>>, JoinHandle<()>) {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let sink = lines.clone();
-    std::thread::spawn(move || {
+    let end = std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             sink.lock().expect("no reader panics").push(line);
         }
     });
-    lines
+    (lines, end)
 }
 
 /// Waits for a condition, looking often; fails the test past [`PATIENCE`].

@@ -1,0 +1,166 @@
+//! A cluster of processes of this program: killed, started again, watched.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use primacy::cluster::Cluster;
+use primacy::config;
+use primacy::membership::Begin;
+use serde_json::Value;
+
+use crate::client::{Client, Error};
+
+/// How long a cluster may take to be in sync.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SERVICE: usize = 9988;
+
+/// Ticks of the times in /proc/PID/stat in a second: the same on every Linux (proc(5), `getconf CLK_TCK`).
+const TICKS_PER_S: f64 = 100.0;
+
+/// The processes, by place; in their folder, which is removed with them.
+pub struct Replicas {
+    folder: PathBuf,
+    host: String,
+    names: Vec<String>,
+    processes: Vec<Child>,
+}
+
+impl Replicas {
+    /// One process each, all in sync.
+    pub fn start(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
+        let mut replicas = Replicas::configure(mode, failure_timeout_ms, count)?;
+        for name in replicas.names.clone() {
+            let process = replicas.spawn(&name)?;
+            replicas.processes.push(process);
+        }
+        replicas.wait_in_sync()?;
+        Ok(replicas)
+    }
+
+    /// All in one process.
+    pub fn start_in_one(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
+        let mut replicas = Replicas::configure(mode, failure_timeout_ms, count)?;
+        let process = replicas.spawn("")?;
+        replicas.processes.push(process);
+        replicas.wait_in_sync()?;
+        Ok(replicas)
+    }
+
+    fn configure(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
+        let id = std::process::id();
+        let folder = env::temp_dir().join(format!("primacy-failover-{id}"));
+        fs::create_dir_all(&folder)?;
+        // A loopback address of its own, so that it meets no other program.
+        let host = format!("127.{}.{}.7", 100 + id / 250 % 100, id % 250);
+        let names: Vec<String> = (1..=count).map(|n| format!("{host}:{}", n * 10_000 - (n / 4) * 12_000)).collect();
+        let config = format!(
+            r#"{{"service":{SERVICE},"sync":"{mode}","replicas":{names:?},"failure_timeout_ms":{failure_timeout_ms},
+                "log":"off","request_timeout_ms":15000,"read_wait_ms":15000}}"#
+        );
+        fs::write(folder.join("config.json"), config)?;
+        Ok(Replicas { folder, host, names, processes: Vec::new() })
+    }
+
+    fn spawn(&self, name: &str) -> Result<Child, Error> {
+        let mut command = Command::new(env::current_exe()?);
+        command.args(["--replica", name]).current_dir(&self.folder).stdin(Stdio::null());
+        Ok(command.spawn()?)
+    }
+
+    pub fn service(&self, place: usize) -> String {
+        format!("{}:{}", self.host, SERVICE + place)
+    }
+
+    /// Where a replica takes frames and lines.
+    pub fn frames(&self, place: usize) -> String {
+        self.names[place].clone()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, place: usize) -> Result<(), Error> {
+        self.processes[place].kill()?;
+        self.processes[place].wait()?;
+        Ok(())
+    }
+
+    pub fn start_one(&mut self, place: usize) -> Result<(), Error> {
+        self.processes[place] = self.spawn(&self.names[place])?;
+        Ok(())
+    }
+
+    pub fn remove_data(&self, place: usize) -> io::Result<()> {
+        fs::remove_dir_all(self.folder.join("data").join(&self.names[place]))
+    }
+
+    fn status(&self, place: usize) -> Result<Value, Error> {
+        let (_, body) = Client::connect(&self.service(place))?.request("GET", "/status", "")?;
+        Ok(serde_json::from_str(&body)?)
+    }
+
+    /// The places of the primary and of the controller.
+    pub fn leaders(&self) -> Result<[usize; 2], Error> {
+        let status = self.status(0)?;
+        let place = |name: &Value| self.names.iter().position(|known| name == known.as_str());
+        match (place(&status["view"]["primary"]), place(&status["controller"])) {
+            (Some(primary), Some(controller)) => Ok([primary, controller]),
+            _ => Err(Error::Measure(format!("nobody leads: {status}"))),
+        }
+    }
+
+    /// Waits until every replica serves, and says that all are in sync.
+    pub fn wait_in_sync(&self) -> Result<(), Error> {
+        let start = Instant::now();
+        let all =
+            |status: &Value| status["view"]["in_sync"].as_array().is_some_and(|all| all.len() == self.names.len());
+        let serves = |status: &Value| status["ready"] == true && status["controller"].is_string() && all(status);
+        while !(0..self.names.len()).all(|place| self.status(place).is_ok_and(|status| serves(&status))) {
+            if start.elapsed() > PATIENCE {
+                return Err(Error::Measure(format!("not all were in sync within {PATIENCE:?}")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Processor time that all processes have used so far, in seconds.
+    pub fn processor_s(&self) -> Result<f64, Error> {
+        let mut ticks = 0;
+        for process in &self.processes {
+            let stat = fs::read_to_string(Path::new("/proc").join(process.id().to_string()).join("stat"))?;
+            // The program's name, in parentheses, may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
+            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+            ticks += fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        }
+        Ok(ticks as f64 / TICKS_PER_S)
+    }
+}
+
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // Who has ended already needs no kill.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What each process does: runs one replica of ./config.json, or all where the name is empty, until it is killed.
+pub fn run_replicas(name: &str) -> Result<(), Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Replica(error.to_string());
+    let config = Arc::new(config::load(Path::new("config.json"), &[]).map_err(|error| failed(&error))?);
+    let _log = primacy::observe::start(config.log).map_err(|error| failed(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let cluster = Cluster::bind(&config, config.replica_named(name), Begin::Normally).await;
+        let run = cluster.map_err(|error| failed(&error))?.run(std::future::pending());
+        run.await.map_err(|error| failed(&error))
+    })
+}

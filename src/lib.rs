@@ -41,7 +41,7 @@
 //! It flows down one side and up the other, once. Each layer imports only what is below it:
 //!
 //! ```text
-//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store > config > protocol > note, clock
+//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept > config > protocol > note, clock
 //! ```
 //!
 //! `net` and `observe` may be used by all but `replication` and `protocol`. `tests/architecture.rs` holds all of this.
@@ -71,12 +71,13 @@
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
 //!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
 //!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.
-//! * `wire`: frames and lines on a replica's address. `listener` accepts, `connection` finds out who is there, `client`
-//!   owns a client's socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as
-//!   if they had come by HTTP.
-//! * `http`: HTTP/1.1 on its service port. `listener` accepts, `connection` owns the socket and its `deadline`,
-//!   `exchange` is the same without a socket; `reader`, `head` and `body` read requests, `origin` tells foreign ones,
-//!   `routes` understands them, `answers`, `refusal` and `response` write what comes back.
+//! * `accept`: accepts connections for the two that follow: how many, from whom, and until when.
+//! * `wire`: frames and lines on a replica's address. `connection` finds out who is there, `client` owns a client's
+//!   socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as if they had
+//!   come by HTTP.
+//! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
+//!   `reader`, `head` and `body` read requests, `origin` tells foreign ones, `routes` understands them, `answers`,
+//!   `refusal` and `response` write what comes back.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
 //!   `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
@@ -93,6 +94,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]
 
+pub mod accept;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -373,20 +373,16 @@ fn write_pong(out: &mut Vec<u8>, seq: Option<u64>, pong: &Pong, names: &[String]
     put(out, format_args!(",\"replica\":{replica},\"epoch\":{epoch},\"primary\":{primary},\"in_sync\":{in_sync}}}"));
 }
 
-/// Where the time went, in ms; `respond` is what the phases leave of the total.
+/// Where the time went, in ms; phases that took no time are left out.
 fn write_timing(out: &mut Vec<u8>, phases: &Phases, total_ns: u64) {
-    let ms = |ns: u64| ns as f64 / 1e6;
-    let Phases { queue, forward, moved, replicate, store, update } = *phases;
-    let respond = [queue, forward, moved, replicate].iter().fold(total_ns, |left, phase| left.saturating_sub(*phase));
-    put(out, format_args!(",\"timing\":{{\"queue_ms\":{:.3}", ms(queue)));
-    for (name, ns) in
-        [("forward", forward), ("move", moved), ("replicate", replicate), ("store", store), ("update", update)]
-    {
-        if ns > 0 {
-            put(out, format_args!(",\"{name}_ms\":{:.3}", ms(ns)));
+    let mut before = ",\"timing\":{";
+    for (name, us) in phases.parts(total_ns) {
+        if us > 0 || matches!(name, "queue" | "respond" | "total") {
+            put(out, format_args!("{before}\"{name}_ms\":{}.{:03}", us / 1000, us % 1000));
+            before = ",";
         }
     }
-    put(out, format_args!(",\"respond_ms\":{:.3},\"total_ms\":{:.3}}}", ms(respond), ms(total_ns)));
+    out.push(b'}');
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@
 //! * `link`: the connections to each peer. `hello` greets; `dial` sends what `outgoing` and its `window` hold, in
 //!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `backoff` and `delay` are its
 //!   times.
-//! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail; `format` and `entry` are the
+//! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail, `unsynced` what a power cut
+//!   takes from it; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
 //!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
 //!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.

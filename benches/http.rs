@@ -1,7 +1,9 @@
 //! GET /note/{id} beside a minimal hyper server that answers the same bytes: `cargo bench --bench http`.
 //!
-//! Needs `wrk`. Both serve from one thread, as each replica does, in turns; the figure is the median of the rounds.
-//! What is behind our listener here answers from a map, so this measures the listener and its hop to a replica's loop.
+//! Needs `wrk`. Both may use all cores, and serve in turns; the figures are the medians of the rounds' ratios. Ours runs as a replica
+//! has it, its listener and its loop on one thread; hyper's connections are spread over as many threads as there are
+//! cores, and for comparison it also runs on one. What is behind our listener here answers from a map, so this measures
+//! the listener and its hop to a replica's loop.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,17 +16,20 @@ use hyper::body::Bytes;
 use hyper::{Request as HyperRequest, Response, service::service_fn};
 use hyper_util::rt::TokioIo;
 use primacy::clock::Clock;
-use primacy::config::{Address, Config, Durability, Limits, LinkUse, LogStyle, Mode};
+use primacy::config::{Address, Config, LogStyle, Mode};
 use primacy::http::{Service, serve};
 use primacy::note::{Note, NoteId};
 use primacy::protocol::ids::{Epoch, ReplicaId, Version};
 use primacy::protocol::port::{Call, Port, Said};
 use primacy::protocol::request::{Answer, Failure, Outcome, Phases, Request};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 const ROUNDS: usize = 5;
-const SECONDS: &str = "3s";
+/// Of each round, for each server. Short ones in turns, so that what else the machine does falls on all alike.
+const SLICES: usize = 3;
+const SLICE: &str = "1s";
 const BODY: &str = "{\"res\":200,\"note\":{\"id\":1,\"title\":\"Hello World\",\"body\":\"this is new note\"}}\n";
 const NOTE: &[u8] = b"{\"title\":\"Hello World\",\"body\":\"this is new note\"}";
 
@@ -33,35 +38,58 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let ours = spawn(|listener| async move {
+    let ours = spawn("ours", one_thread(), |listener| async move {
         let (port, batches) = Port::open(Clock::start());
         tokio::spawn(answer_from_a_map(batches));
         let service = Arc::new(Service::new(port, Arc::new(config()), ReplicaId(0)));
         let (_running, stop) = watch::channel(false);
         serve(listener, service, stop).await;
     });
-    let hypers = spawn(serve_by_hyper);
-    let (mut our_rates, mut hyper_rates) = (Vec::new(), Vec::new());
+    let names = ["ours", "hyper", "hyper on one thread"];
+    let servers = [
+        ours,
+        spawn(names[1], Builder::new_multi_thread(), serve_by_hyper),
+        spawn("alone", one_thread(), serve_by_hyper),
+    ];
+    let mut ratios = [(); 2].map(|()| Vec::new());
     for round in 1..=ROUNDS {
-        our_rates.push(measure(ours));
-        hyper_rates.push(measure(hypers));
-        println!("round {round}: ours {:.0}, hyper {:.0} requests/s", our_rates[round - 1], hyper_rates[round - 1]);
+        let mut rates = [0.0; 3];
+        for _ in 0..SLICES {
+            servers.iter().zip(&mut rates).for_each(|(server, rate)| *rate += measure(*server) / SLICES as f64);
+        }
+        let shown: Vec<String> = names.iter().zip(rates).map(|(name, rate)| format!("{name} {rate:.0}")).collect();
+        println!("round {round}: requests/s: {}", shown.join(", "));
+        ratios.iter_mut().zip(&rates[1..]).for_each(|(ratios, rate)| ratios.push(rates[0] / rate));
     }
-    let (our, hyper) = (median(our_rates), median(hyper_rates));
-    println!("median: ours {our:.0}, hyper {hyper:.0} requests/s, {:.3} of hyper", our / hyper);
+    let [hyper, alone] = ratios.map(median);
+    println!(
+        "ours does {hyper:.3} of what hyper does, {alone:.3} of what it does on one thread (median of the rounds)"
+    );
 }
 
-/// Runs a server on a thread of its own, and returns where.
-fn spawn<F: Future<Output = ()>>(server: impl FnOnce(TcpListener) -> F + Send + 'static) -> SocketAddr {
+fn one_thread() -> Builder {
+    Builder::new_current_thread()
+}
+
+/// Runs a server on a runtime of its own, whose threads have this name, and returns where.
+fn spawn<F: Future<Output = ()> + Send + 'static>(
+    name: &str,
+    mut runtime: Builder,
+    server: impl FnOnce(TcpListener) -> F + Send + 'static,
+) -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.thread_name(name);
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let running = thread.spawn(move || {
+        let runtime = runtime.enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             sender.send(listener.local_addr().expect("an address")).expect("main waits");
-            server(listener).await;
+            // As a task, not on this thread beside the workers.
+            tokio::spawn(server(listener)).await.expect("the server goes on");
         });
     });
+    running.expect("a thread");
     receiver.recv().expect("the server begins")
 }
 
@@ -112,37 +140,21 @@ async fn answer_from_a_map(mut batches: tokio::sync::mpsc::Receiver<primacy::pro
 }
 
 fn config() -> Config {
-    Config {
-        service: 0,
-        sync: Mode::RemoteWrite,
-        replicas: vec![Address::new("127.0.0.1", 10000)],
-        min_in_sync: 1,
-        failure_timeout_ms: 1000,
-        link_delay_us: 0,
-        links: LinkUse::Persistent,
-        data: Default::default(),
-        durability: Durability::Memory,
-        log: LogStyle::Off,
-        request_timeout_ms: 5000,
-        read_wait_ms: 3000,
-        hosts: vec![],
-        listen: None,
-        limits: Limits::default(),
-    }
+    let replicas = vec![Address::new("127.0.0.1", 10000)];
+    Config { log: LogStyle::Off, ..Config::new(Mode::RemoteWrite, replicas, 0) }
 }
 
 /// Requests per second, by `wrk`.
 fn measure(address: SocketAddr) -> f64 {
     let url = format!("http://{address}/note/1");
-    let output =
-        Command::new("wrk").args(["-t1", "-c64", "-d", SECONDS, &url]).output().expect("wrk must be installed");
+    let output = Command::new("wrk").args(["-t1", "-c64", "-d", SLICE, &url]).output().expect("wrk must be installed");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(!text.contains("Non-2xx"), "{text}");
     let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
     rate.and_then(|rate| rate.trim().parse().ok()).unwrap_or_else(|| panic!("wrk said {text}"))
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

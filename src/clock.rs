@@ -28,23 +28,51 @@ impl Moment {
 /// Reads moments on this process's clock. Copies of one clock share their start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    start: Instant,
+    start: Start,
+}
+
+/// What a clock counts from, and by.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// The system's clock that goes on while the machine is suspended (CLOCK_BOOTTIME): a lease must not outlive a
+    /// suspension (R3).
+    #[cfg(target_os = "linux")]
+    Boot(Duration),
+    /// tokio's, which a simulation can move.
+    Tokio(Instant),
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock by tokio's time, that starts now.
     pub fn start() -> Clock {
-        Clock { start: Instant::now() }
+        Clock { start: Start::Tokio(Instant::now()) }
+    }
+
+    /// A clock by the system's time, suspensions included where the system counts them, that starts now.
+    pub fn boot() -> Clock {
+        #[cfg(target_os = "linux")]
+        return Clock { start: Start::Boot(since_boot()) };
+        #[cfg(not(target_os = "linux"))]
+        Clock::start()
     }
 
     /// The present moment.
     pub fn now(&self) -> Moment {
-        Moment(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        let passed = match self.start {
+            #[cfg(target_os = "linux")]
+            Start::Boot(start) => since_boot().saturating_sub(start),
+            Start::Tokio(start) => start.elapsed(),
+        };
+        Moment(u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// The instant at which tokio's timers reach `moment`.
+    /// The instant at which tokio's timers reach `moment`, as far as the machine is not suspended before.
     pub fn instant(&self, moment: Moment) -> Instant {
-        self.start + Duration::from_nanos(moment.0)
+        match self.start {
+            #[cfg(target_os = "linux")]
+            Start::Boot(_) => Instant::now() + Duration::from_nanos(moment.nanos_since(self.now())),
+            Start::Tokio(start) => start + Duration::from_nanos(moment.0),
+        }
     }
 
     /// Milliseconds since 1970 by the machine's wall clock; only for the times in key entries.
@@ -52,6 +80,13 @@ impl Clock {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Time since boot is neither negative nor near the bounds of its fields.
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// A timer for deadlines that mostly move on before they are reached: it is set anew only where it must be.

@@ -41,7 +41,7 @@
 //! It flows down one side and up the other, once. Each layer imports only what is below it:
 //!
 //! ```text
-//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store > config > protocol > note, clock
+//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept > config > protocol > note, clock
 //! ```
 //!
 //! `net` and `observe` may be used by all but `replication` and `protocol`. `tests/architecture.rs` holds all of this.
@@ -67,18 +67,21 @@
 //! * `link`: the connections to each peer. `hello` greets; `dial` sends what `outgoing` and its `window` hold, in
 //!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `backoff` and `delay` are its
 //!   times.
-//! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail; `format` and `entry` are the
+//! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail, `unsynced` what a power cut
+//!   takes from it; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
 //!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
 //!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.
-//! * `wire`: frames and lines on a replica's address. `listener` accepts, `connection` finds out who is there, `client`
-//!   owns a client's socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as
-//!   if they had come by HTTP.
-//! * `http`: HTTP/1.1 on its service port. `listener` accepts, `connection` owns the socket and its `deadline`,
-//!   `exchange` is the same without a socket; `reader`, `head` and `body` read requests, `origin` tells foreign ones,
-//!   `routes` understands them, `answers`, `refusal` and `response` write what comes back.
+//! * `accept`: accepts connections for the two that follow: how many, from whom, and until when.
+//! * `wire`: frames and lines on a replica's address. `connection` finds out who is there, `client` owns a client's
+//!   socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as if they had
+//!   come by HTTP.
+//! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
+//!   `reader`, `head` and `body` read requests, `origin` tells foreign ones, `routes` understands them, `answers`,
+//!   `refusal` and `response` write what comes back.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
-//!   `storage` is where its records go, `steps` shows what it does.
+//!   `storage` is where its records go, `peers` what it
+//!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `config`: a checked configuration. `address` and `limits` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
@@ -92,6 +95,7 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]
 
+pub mod accept;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["cluster"],
     &["node"],
     &["http", "wire", "membership"],
-    &["replication", "link", "store"],
+    &["replication", "link", "store", "accept"],
     &["config"],
     &["protocol"],
     &["note", "clock"],

@@ -27,6 +27,13 @@ fn post(cluster: &Cluster, place: usize, title: &str) -> u64 {
     answer.json()["id"].as_u64().expect("a POST gives an id")
 }
 
+/// So many POSTs, in turn at the first `places` replicas.
+fn post_many(cluster: &Cluster, count: usize, places: usize, title: &str) {
+    for n in 0..count {
+        post(cluster, n % places, title);
+    }
+}
+
 /// The titles that a replica lists, by id.
 fn titles(cluster: &Cluster, place: usize) -> Vec<(u64, String)> {
     let list = cluster.http(place, "GET", "/note", "").json();
@@ -78,13 +85,9 @@ fn the_primary_dies_and_clients_of_the_others_see_only_a_pause() {
 fn a_replica_that_comes_back_joins_while_writes_go_on() {
     for mode in MODES {
         let mut cluster = processes(mode, 3, QUICK);
-        for n in 0..20 {
-            post(&cluster, n % 3, "early");
-        }
+        post_many(&cluster, 20, 3, "early");
         cluster.process(2).kill();
-        for n in 0..20 {
-            post(&cluster, n % 2, "while it is away");
-        }
+        post_many(&cluster, 20, 2, "while it is away");
         assert_eq!(cluster.http(0, "DELETE", "/note/1", "").status, 200);
         cluster.spawn_replica(2);
         cluster.wait_ready_at(2);
@@ -102,9 +105,7 @@ fn a_replica_that_comes_back_joins_while_writes_go_on() {
 #[test]
 fn a_wiped_replica_joins_as_a_new_one() {
     let mut cluster = processes("remote-write", 3, QUICK);
-    for n in 0..10 {
-        post(&cluster, n % 3, "kept");
-    }
+    post_many(&cluster, 10, 3, "kept");
     cluster.process(1).kill();
     let folder = cluster.folder.path().join("data").join(&cluster.replicas[1]);
     std::fs::remove_dir_all(&folder).expect("the replica's folder is removed");
@@ -117,9 +118,7 @@ fn a_wiped_replica_joins_as_a_new_one() {
 fn all_die_and_come_back_in_any_order_with_every_acknowledged_write() {
     for (mode, order) in [("remote-write", [0, 1, 2]), ("local-write", [2, 1, 0])] {
         let mut cluster = processes(mode, 3, QUICK);
-        for n in 0..30 {
-            post(&cluster, n % 3, "kept");
-        }
+        post_many(&cluster, 30, 3, "kept");
         let before = titles(&cluster, 0);
         (0..3).for_each(|number| cluster.process(number).kill());
         for place in order {

@@ -1,4 +1,4 @@
-//! Clients that others wrote, where they are installed: curl, Python, Node, ab and wrk.
+//! Clients that others wrote, where they are installed: curl, Python's http.client and requests, Node, ab and wrk.
 
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used)]
@@ -99,6 +99,45 @@ async fn python_reads_and_writes() {
     let server = Server::start().await;
     if let Some(said) = run("python3", &["-c", PYTHON, &server.address.to_string()], b"").await {
         assert_eq!(said, "fine\n");
+    }
+}
+
+const REQUESTS: &str = r#"
+import sys
+try:
+    import requests
+except ImportError:
+    print("not installed")
+    sys.exit()
+url = "http://" + sys.argv[1] + "/note"
+with requests.Session() as s:
+    made = s.post(url, json={"title": "a", "body": "b"})
+    assert (made.status_code, made.headers["Location"]) == (201, "/note/1"), made.text
+    # A generator is sent in chunks.
+    put = s.put(url + "/1", data=(piece for piece in [b'{"title":', b'"c"}']))
+    assert put.json() == {"res": 200}, put.text
+    got = s.get(url + "/1")
+    assert got.json()["note"] == {"id": 1, "title": "c"}, got.text
+    assert s.get(url + "/1", headers={"If-None-Match": got.headers["ETag"]}).status_code == 304
+    assert s.head(url).text == ""
+    large = s.post(url, data=b" " * (2 * 1024 * 1024))
+    assert (large.status_code, large.json()["code"]) == (413, "too_large"), large.text
+    assert s.delete(url + "/1").status_code == 200
+    assert s.get(url).json()["data"] == []
+    gone = s.get(url + "/1")
+    assert gone.status_code == 404 and not gone.history, gone.text
+    # Its second connection: a refused body ended the first.
+    assert gone.headers["Primacy-Connection"].startswith("2;"), gone.headers
+print("fine")
+"#;
+
+#[tokio::test]
+async fn requests_reads_and_writes() {
+    let server = Server::start().await;
+    match run("python3", &["-c", REQUESTS, &server.address.to_string()], b"").await.as_deref() {
+        None => {}
+        Some("not installed\n") => eprintln!("requests is not installed: not tried"),
+        Some(said) => assert_eq!(said, "fine\n"),
     }
 }
 

@@ -43,7 +43,7 @@ pub enum ClusterError {
         /// Its address.
         replica: String,
         /// What went wrong.
-        source: ReplicaError,
+        source: Box<ReplicaError>,
     },
     /// A bug: its message and place were shown when it happened.
     #[error("replica {0} has panicked, so all of this process was stopped; start it again")]
@@ -175,7 +175,7 @@ impl Replica {
                 let replica = config.address(me).to_string();
                 start::run(config, me, begin, listeners, stop)
                     .await
-                    .map_err(|source| ClusterError::Failed { replica, source })
+                    .map_err(|source| ClusterError::Failed { replica, source: Box::new(source) })
             }
             Err(_) => Ok(()),
         }

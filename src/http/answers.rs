@@ -2,125 +2,149 @@
 
 use super::head::Method;
 use super::refusal::Refusal;
-use super::response::{Response, number_line, reason};
+use super::response::{put, put_number, reason};
 use super::routes::{Plan, Resource};
 use crate::note::{Note, NoteId};
+use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Said;
-use crate::protocol::request::{Code, Done, Outcome};
-use crate::protocol::status::Status;
+use crate::protocol::request::{Code, Outcome, Phases};
 
 /// The description of this interface, in OpenAPI 3.1.
 const OPENAPI: &str = include_str!("../../openapi.json");
 
-/// Where an answer comes from.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    Said(Said),
-    Refused(Refusal),
-    /// OPTIONS, or the description.
-    Fixed,
+const DONE: &str = "{\"res\":200}\n";
+
+/// What the replica said; none where the answer is fixed: the methods that a path allows, or the description.
+pub(crate) type Reply = Result<Option<Said>, Refusal>;
+
+/// An answer that is being made. Its buffers serve one answer after another.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) status: u16,
+    /// Whole lines: the fields that tell of this answer and its body.
+    pub(crate) fields: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+    /// What the replica tells of its work.
+    pub(crate) phases: Phases,
+    pub(crate) primary: Option<ReplicaId>,
 }
 
-/// The answer to a request, its body appended to `body`. A list is written whole: what streams is not for this.
-pub(crate) fn answer(plan: &Plan, reply: Reply, body: &mut Vec<u8>) -> Response {
-    match reply {
-        Reply::Refused(refusal) => error(plan, &refusal, body),
-        Reply::Fixed if plan.method == Method::Options => {
-            Response { allow: Some(plan.resource.allow()), ..Response::new(204) }
-        }
-        Reply::Fixed => {
-            body.extend_from_slice(OPENAPI.as_bytes());
-            Response::new(200)
-        }
-        Reply::Said(Said::Pong(_)) => done(body),
-        Reply::Said(Said::Status(status)) if plan.resource == Resource::Ready => readiness(plan, &status, body),
-        Reply::Said(Said::Status(status)) => {
-            serde_json::to_writer(&mut *body, &*status).expect("a status has string keys, and memory takes all writes");
-            body.push(b'\n');
-            Response::new(200)
-        }
-        Reply::Said(Said::Answer(answer)) => outcome(plan, answer.outcome, body),
+impl Draft {
+    /// Begins the answer that `reply` calls for.
+    pub(crate) fn begin(&mut self, reply: &Reply) {
+        self.fields.clear();
+        self.body.clear();
+        self.status = 200;
+        (self.phases, self.primary) = match reply {
+            Ok(Some(Said::Answer(answer))) => (answer.phases, answer.primary),
+            Ok(Some(Said::Pong(pong))) => (Phases::default(), pong.primary),
+            _ => (Phases::default(), None),
+        };
     }
-}
 
-fn outcome(plan: &Plan, outcome: Outcome, body: &mut Vec<u8>) -> Response {
-    match outcome {
-        Outcome::Failed(failure) => error(plan, &failure.into(), body),
-        Outcome::Done(done) => written(plan, done, body),
-        Outcome::Note { written, .. } if plan.if_none_match.as_ref().is_some_and(|tags| tags.contain(written)) => {
-            Response { etag: Some(written), ..Response::new(304) }
+    /// The whole answer to a request.
+    pub(crate) fn answer(&mut self, plan: &Plan, reply: Reply) {
+        if let Err(refusal) = self.take(plan, reply) {
+            self.refuse(plan, &refusal);
         }
-        Outcome::Note { id, note, written } => {
-            body.extend_from_slice(b"{\"res\":200,\"note\":");
-            note.write_with_id(id, body);
-            body.extend_from_slice(b"}\n");
-            Response { etag: Some(written), ..Response::new(200) }
+        match self.status {
+            204 | 405 => put(&mut self.fields, &["Allow: ", plan.resource.allow(), "\r\n"]),
+            // About as long as a change of view takes, in seconds.
+            503 => put(&mut self.fields, &["Retry-After: 1\r\n"]),
+            _ => {}
         }
-        Outcome::Notes { notes, more } => {
-            write_notes(body, &notes, true, true);
-            let next = match plan.resource {
-                Resource::Notes(Some(page)) if more => notes.last().map(|(last, _)| (page.limit, *last)),
-                _ => None,
-            };
-            Response { next, ..Response::new(200) }
+        // RFC 9110 sections 15.3.5 and 15.4.5: these have no body.
+        if !matches!(self.status, 204 | 304) {
+            let problem = if plan.problem && self.status >= 400 { "problem+" } else { "" };
+            put(&mut self.fields, &["Content-Type: application/", problem, "json\r\n"]);
+            put_number(&mut self.fields, "Content-Length: ", self.body.len() as u64, "\r\n");
         }
     }
-}
 
-/// A list, or a piece of it: its `first` begins it, its `last` ends it.
-pub(crate) fn write_notes(body: &mut Vec<u8>, notes: &[(NoteId, Note)], first: bool, last: bool) {
-    if first {
-        body.extend_from_slice(b"{\"res\":200,\"data\":[");
-    }
-    for (place, (id, note)) in notes.iter().enumerate() {
-        if place > 0 || !first {
-            body.push(b',');
+    fn take(&mut self, plan: &Plan, reply: Reply) -> Result<(), Refusal> {
+        match reply? {
+            None if plan.method == Method::Options => self.status = 204,
+            None => put(&mut self.body, &[OPENAPI]),
+            Some(Said::Pong(_)) => put(&mut self.body, &[DONE]),
+            Some(Said::Status(status)) if plan.resource == Resource::Ready => match status.unready() {
+                Some(why) => {
+                    let why = format!("this replica is not ready: {why}");
+                    return Err(Refusal::new(503, Code::Unavailable, why));
+                }
+                None => put(&mut self.body, &[DONE]),
+            },
+            Some(Said::Status(status)) => {
+                let json =
+                    serde_json::to_string(&status).expect("a status has string keys, and memory takes all writes");
+                put(&mut self.body, &[&json, "\n"]);
+            }
+            Some(Said::Answer(answer)) => self.take_outcome(plan, answer.outcome)?,
         }
-        note.write_with_id(*id, body);
+        Ok(())
     }
-    if last {
-        body.extend_from_slice(b"]}\n");
-    }
-}
 
-fn done(body: &mut Vec<u8>) -> Response {
-    body.extend_from_slice(b"{\"res\":200}\n");
-    Response::new(200)
-}
-
-fn written(plan: &Plan, written: Done, body: &mut Vec<u8>) -> Response {
-    match plan.method {
-        Method::Post => {
-            number_line(body, b"{\"res\":200,\"id\":", written.id.0, b"}\n");
-            Response { etag: Some(written.version), location: Some(written.id), ..Response::new(201) }
+    fn take_outcome(&mut self, plan: &Plan, outcome: Outcome) -> Result<(), Refusal> {
+        let etag = match outcome {
+            Outcome::Failed(failure) => return Err(failure.into()),
+            Outcome::Note { id, note, written } => {
+                if plan.if_none_match.as_ref().is_some_and(|tags| tags.contain(written)) {
+                    self.status = 304;
+                } else {
+                    put(&mut self.body, &["{\"res\":200,\"note\":"]);
+                    note.write_with_id(id, &mut self.body);
+                    put(&mut self.body, &["}\n"]);
+                }
+                Some(written)
+            }
+            Outcome::Notes { notes, more } => {
+                if let (Resource::Notes(Some(page)), true, Some((last, _))) = (plan.resource, more, notes.last()) {
+                    put_number(&mut self.fields, "Link: </note?limit=", page.limit as u64, "");
+                    put_number(&mut self.fields, "&after=", last.0, ">; rel=\"next\"\r\n");
+                }
+                self.put_notes(&notes, true, true);
+                None
+            }
+            Outcome::Done(done) if plan.method == Method::Post => {
+                self.status = 201;
+                put_number(&mut self.fields, "Location: /note/", done.id.0, "\r\n");
+                put_number(&mut self.body, "{\"res\":200,\"id\":", done.id.0, "}\n");
+                Some(done.version)
+            }
+            Outcome::Done(done) => {
+                put(&mut self.body, &[DONE]);
+                // What is gone has no ETag.
+                (plan.method != Method::Delete).then_some(done.version)
+            }
+        };
+        if let Some(version) = etag {
+            put_number(&mut self.fields, "ETag: \"", version.epoch.0, "-");
+            put_number(&mut self.fields, "", version.counter, "\"\r\n");
         }
-        // What is gone has no ETag.
-        Method::Delete => done(body),
-        _ => Response { etag: Some(written.version), ..done(body) },
+        Ok(())
     }
-}
 
-fn readiness(plan: &Plan, status: &Status, body: &mut Vec<u8>) -> Response {
-    let why = match status {
-        Status { ready: true, .. } => return done(body),
-        Status { view: None, .. } => "it knows no view yet; wait until enough replicas are up",
-        Status { in_sync: false, .. } => "it is not in sync with the others; wait until it has joined",
-        Status { lease_ms: Some(0), .. } => "its lease has run out; wait until it reaches the controller again",
-        _ => "it is recovering; wait a moment",
-    };
-    error(plan, &Refusal::new(503, Code::Unavailable, format!("this replica is not ready: {why}")), body)
-}
-
-/// `{"res":404,"code":"not_found","msg":"…"}`; as problem details, with the members of RFC 9457 section 3.1 before it.
-fn error(plan: &Plan, refusal: &Refusal, body: &mut Vec<u8>) -> Response {
-    let Refusal { status, code, msg, .. } = refusal;
-    let msg = serde_json::to_string(msg).expect("a string is always JSON");
-    let mut text = format!("\"res\":{status},\"code\":\"{code}\",\"msg\":{msg}}}\n");
-    if plan.problem {
-        let title = reason(*status);
-        text = format!("\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":{msg},{text}");
+    /// A list, or a piece of it: its `first` begins it, its `last` ends it.
+    pub(crate) fn put_notes(&mut self, notes: &[(NoteId, Note)], first: bool, last: bool) {
+        let mut before = if first { "{\"res\":200,\"data\":[" } else { "," };
+        for (id, note) in notes {
+            put(&mut self.body, &[before]);
+            note.write_with_id(*id, &mut self.body);
+            before = ",";
+        }
+        put(&mut self.body, &[if notes.is_empty() && first { before } else { "" }, if last { "]}\n" } else { "" }]);
     }
-    body.push(b'{');
-    body.extend_from_slice(text.as_bytes());
-    Response { allow: refusal.allow, problem: plan.problem, ..Response::new(refusal.status) }
+
+    /// `{"res":404,"code":"not_found","msg":"…"}`; as problem details, with the members of RFC 9457 section 3.1 before.
+    fn refuse(&mut self, plan: &Plan, Refusal { status, code, msg }: &Refusal) {
+        self.status = *status;
+        let msg = serde_json::to_string(msg).expect("a string is always JSON");
+        let problem = match plan.problem {
+            true => format!(
+                "\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{status},\"detail\":{msg},",
+                reason(*status)
+            ),
+            false => String::new(),
+        };
+        put(&mut self.body, &[&format!("{{{problem}\"res\":{status},\"code\":\"{code}\",\"msg\":{msg}}}\n")]);
+    }
 }

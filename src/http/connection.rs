@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Service;
-use super::deadline::Deadline;
 use super::exchange::Exchange;
-use super::listener::stopped;
 use super::reader::Phase;
 use super::refusal::Refusal;
-use crate::clock::Moment;
-use crate::config::Limits;
+use crate::accept::{Place, Visitor, stopped};
+use crate::clock::{Alarm, Moment};
 use crate::net::TcpStream;
 use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::protocol::request::Code;
@@ -31,7 +29,7 @@ const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+enum End {
     /// All was answered.
     Finished,
     /// Nothing came for too long.
@@ -48,72 +46,65 @@ struct Connection {
     exchange: Exchange,
     answers: mpsc::Receiver<Vec<(Tag, Said)>>,
     sender: mpsc::Sender<Vec<(Tag, Said)>>,
-    deadline: Deadline,
-    /// What is waited for from the client, and since when.
-    waiting: (bool, (Phase, u64)),
+    /// What is waited for from the client, none where nothing is, and since when.
+    waiting: Option<(Phase, u64)>,
     since: Moment,
     /// When the replica must have answered.
     due: Moment,
+    /// Given back at the end.
+    _place: Option<Place>,
 }
 
 /// Serves a connection until it ends.
-pub(crate) async fn run(stream: TcpStream, service: Arc<Service>, number: u64, stop: watch::Receiver<bool>) -> End {
-    let limits = &service.config.limits;
+pub(crate) async fn run(visitor: Visitor, service: Arc<Service>, stop: watch::Receiver<bool>) {
+    let Visitor { stream, number, place } = visitor;
+    let now = service.port.clock().now();
+    let mut exchange = Exchange::new(service.clone(), number);
+    if place.is_none() {
+        let msg = "too many connections are open here; try again later or at another replica";
+        exchange.refuse(Refusal::new(503, Code::Unavailable, msg), now);
+    }
     // At most so many calls are open, and each answer is in one batch.
-    let (sender, answers) = mpsc::channel(limits.pipeline.max(1));
-    let deadline = Deadline::new(Instant::now() + Duration::from_millis(limits.idle_ms));
-    let connection = Connection {
-        exchange: Exchange::new(service.clone(), number),
-        since: service.port.clock().now(),
-        due: Moment::NEVER,
-        waiting: (true, (Phase::Idle, 0)),
-        stream,
-        service,
-        answers,
-        sender,
-        deadline,
-    };
-    connection.serve(stop).await
+    let (sender, answers) = mpsc::channel(service.config.limits.pipeline.max(1));
+    let (waiting, since, due) = (None, now, Moment::NEVER);
+    let connection = Connection { stream, service, exchange, answers, sender, waiting, since, due, _place: place };
+    let end = connection.serve(stop).await;
+    tracing::debug!(number, ?end, "an HTTP connection ended");
 }
 
 impl Connection {
     async fn serve(mut self, stop: watch::Receiver<bool>) -> End {
         let clock = self.service.port.clock();
         let mut stop = pin!(stopped(stop));
-        let mut now = clock.now();
+        let mut alarm = Alarm::new();
         loop {
-            let calls = self.exchange.take_requests(now);
+            let now = clock.now();
+            let calls = self.exchange.take_calls(now);
             self.send(calls, now).await;
             self.exchange.render(now);
             if !self.exchange.out.is_empty() {
-                if !self.flush().await {
-                    return End::Lost;
+                match self.flush().await {
+                    true => continue,
+                    false => return End::Lost,
                 }
-                now = clock.now();
-                let page = self.exchange.take_next_page();
-                self.send(page.into_iter().collect(), now).await;
-                continue;
             }
             if self.exchange.is_finished() {
-                return close(&mut self.stream, self.exchange.broken).await;
+                return self.close().await;
             }
-            self.set_deadline(now);
+            let deadline = clock.instant(self.deadline(now));
             let wants_input = self.exchange.wants_input();
-            let mut end = None;
             tokio::select! {
                 biased;
                 () = &mut stop, if !self.exchange.stopping => self.exchange.stopping = true,
                 answers = self.answers.recv(), if self.exchange.is_open() => self.take_answers(answers),
                 read = self.stream.read_buf(self.exchange.buffer()), if wants_input => match read {
                     Ok(length) => self.exchange.ended |= length == 0,
-                    Err(_) => end = Some(End::Lost),
+                    Err(_) => return End::Lost,
                 },
-                () = self.deadline.passed() => end = self.pass_deadline(clock.now()),
+                () = alarm.at(Some(deadline)) => if !self.give_up(clock.now()) {
+                    return End::Idle;
+                },
             }
-            if let Some(end) = end {
-                return end;
-            }
-            now = clock.now();
         }
     }
 
@@ -149,89 +140,67 @@ impl Connection {
         matches!(written, Ok(Ok(())))
     }
 
-    fn set_deadline(&mut self, now: Moment) {
-        let waiting = (self.exchange.wants_input(), self.exchange.phase());
+    /// Until when the client or the replica may keep it waiting. The client's time for a part of its request begins
+    /// when that part does.
+    fn deadline(&mut self, now: Moment) -> Moment {
+        let waiting = self.exchange.wants_input().then(|| self.exchange.phase());
         if waiting != self.waiting {
-            self.waiting = waiting;
-            self.since = now;
+            (self.waiting, self.since) = (waiting, now);
         }
-        self.deadline.set(self.service.port.clock().instant(self.next_deadline()));
-    }
-
-    fn next_deadline(&self) -> Moment {
-        let due = if self.exchange.is_open() { self.due } else { Moment::NEVER };
-        match self.waiting {
-            (true, (Phase::Idle, _)) if self.exchange.is_open() => due,
-            (true, (phase, _)) => due.min(self.since.after_ms(patience_ms(phase, &self.service.config.limits))),
-            (false, _) => due,
+        let is_open = self.exchange.is_open();
+        let due = if is_open { self.due } else { Moment::NEVER };
+        match waiting {
+            Some((phase, _)) if phase != Phase::Idle || !is_open => {
+                due.min(self.since.after_ms(self.patience(phase).1))
+            }
+            _ => due,
         }
     }
 
-    /// Acts on the deadline that has passed.
-    fn pass_deadline(&mut self, now: Moment) -> Option<End> {
+    /// What the client is to send, and how long it may take, in ms.
+    fn patience(&self, phase: Phase) -> (&'static str, u64) {
         let limits = &self.service.config.limits;
-        if now < self.next_deadline() {
-            return None;
+        match phase {
+            Phase::Idle => ("next request", limits.idle_ms),
+            Phase::Head => ("request's head", limits.head_ms),
+            Phase::Body => ("request's body", limits.body_ms),
         }
-        match self.waiting.1.0 {
-            _ if self.exchange.is_open() && now >= self.due => {
-                self.exchange.give_up(true, "the replica gave no answer in time");
+    }
+
+    /// Acts on the deadline that has passed; false where there is nothing to be said.
+    fn give_up(&mut self, now: Moment) -> bool {
+        if self.exchange.is_open() && now >= self.due {
+            self.exchange.give_up(true, "the replica gave no answer in time");
+            return true;
+        }
+        let Some((phase @ (Phase::Head | Phase::Body), _)) = self.waiting else { return false };
+        let (part, ms) = self.patience(phase);
+        self.exchange
+            .refuse(Refusal::new(408, Code::Timeout, format!("the {part} was not complete after {ms} ms")), now);
+        true
+    }
+
+    /// Closes so that the last answer arrives: ends the output, and reads what the client still sends until it closes
+    /// too, within bounds. After an answer that broke off it is closed at once.
+    async fn close(&mut self) -> End {
+        if self.exchange.broken {
+            return End::Broken;
+        }
+        if self.stream.shutdown().await.is_err() {
+            return End::Lost;
+        }
+        let drain = async {
+            let mut scratch = vec![0; 16 * 1024];
+            let mut left = LINGER_BYTES_MAX;
+            while left > 0 {
+                match self.stream.read(&mut scratch).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(length) => left = left.saturating_sub(length),
+                }
             }
-            Phase::Idle => return Some(End::Idle),
-            Phase::Head => self.exchange.refuse(too_late("head", limits.head_ms), now),
-            Phase::Body => self.exchange.refuse(too_late("body", limits.body_ms), now),
-        }
-        None
-    }
-}
-
-fn too_late(part: &str, ms: u64) -> Refusal {
-    Refusal::new(408, Code::Timeout, format!("the request's {part} was not complete after {ms} ms"))
-}
-
-/// How long a client may take over a part of its request, in ms.
-fn patience_ms(phase: Phase, limits: &Limits) -> u64 {
-    match phase {
-        Phase::Idle => limits.idle_ms,
-        Phase::Head => limits.head_ms,
-        Phase::Body => limits.body_ms,
-    }
-}
-
-/// Closes so that the last answer arrives: ends the output, and reads what the client still sends until it closes too,
-/// within bounds. After an answer that broke off it is closed at once.
-async fn close(stream: &mut TcpStream, broken: bool) -> End {
-    if broken {
-        return End::Broken;
-    }
-    if stream.shutdown().await.is_err() {
-        return End::Lost;
-    }
-    let drain = async {
-        let mut scratch = vec![0; 16 * 1024];
-        let mut left = LINGER_BYTES_MAX;
-        while left > 0 {
-            match stream.read(&mut scratch).await {
-                Ok(0) | Err(_) => break,
-                Ok(length) => left = left.saturating_sub(length),
-            }
-        }
-    };
-    // Past the time the client loses what it did not read.
-    let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
-    End::Finished
-}
-
-/// Tells a client that there is no room for it.
-pub(crate) async fn turn_away(mut stream: TcpStream, service: Arc<Service>, number: u64) -> End {
-    let now = service.port.clock().now();
-    let mut exchange = Exchange::new(service, number);
-    let msg = "too many connections are open here; try again later or at another replica";
-    exchange.refuse(Refusal::new(503, Code::Unavailable, msg), now);
-    exchange.render(now);
-    // A new connection's buffer takes one small answer at once, or the client is gone.
-    match timeout(Duration::from_millis(LINGER_MS), stream.write_all(&exchange.out)).await {
-        Ok(Ok(())) => close(&mut stream, false).await,
-        _ => End::Lost,
+        };
+        // Past the time the client loses what it did not read.
+        let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
+        End::Finished
     }
 }

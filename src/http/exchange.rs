@@ -10,34 +10,41 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::Service;
-use super::answers::{Reply, answer, write_notes};
+use super::answers::{Draft, Reply};
+use super::head::Method;
 use super::reader::{BUFFER_KEPT_MAX, Phase, Reader};
 use super::refusal::Refusal;
-use super::response::{self, Date, Length, Response, Stamp};
+use super::response::{self, Date, put, put_number};
 use super::routes::{Ask, Plan, Resource, stream_page};
 use crate::clock::Moment;
-use crate::note::NoteId;
+use crate::note::{Note, NoteId};
 use crate::observe::classic;
-use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::{Call, Said, Tag};
-use crate::protocol::request::{Answer, Code, Outcome, Phases, Request};
+use crate::protocol::request::{Answer, Code, Outcome, Request};
 
 /// Past so many bytes answers are written before more are made.
 const OUT_BYTES_MAX: usize = 64 * 1024;
 
-/// A request that is not answered yet.
+/// A request that is not answered yet. The replica works on it where it has neither `call` nor `reply`.
 #[derive(Debug)]
 struct Pending {
     plan: Plan,
     arrived: Moment,
-    /// Which request of the connection it is, from 1.
+    /// Which request of the connection it is, from 1; the tag of its calls.
     number: u64,
-    /// Nothing else is open.
+    /// Nothing else is open with it.
     alone: bool,
-    /// None while the replica works on it.
+    /// What the replica was not asked yet.
+    call: Option<Call>,
     reply: Option<Reply>,
     /// A list whose head is out, and part of its notes.
     streaming: bool,
+}
+
+impl Pending {
+    fn is_open(&self) -> bool {
+        self.call.is_none() && self.reply.is_none()
+    }
 }
 
 /// The state of one connection.
@@ -57,17 +64,11 @@ pub(crate) struct Exchange {
     /// The connection's number.
     number: u64,
     reader: Reader,
-    /// Requests whose answers are due, in order. Their tags are their numbers.
+    /// In the order in which they came. Only the newest may wait with its call.
     pending: VecDeque<Pending>,
-    /// The next request, which must wait until nothing is open.
-    held: Option<(Plan, Ask)>,
     requests: u64,
-    /// Calls that the replica has not answered.
-    open: usize,
-    /// The page to ask for once the pages before it are written.
-    next_page: Option<NoteId>,
     date: Date,
-    body: Vec<u8>,
+    draft: Draft,
 }
 
 impl Exchange {
@@ -83,12 +84,9 @@ impl Exchange {
             number,
             reader: Reader::default(),
             pending: VecDeque::new(),
-            held: None,
             requests: 0,
-            open: 0,
-            next_page: None,
             date: Date::default(),
-            body: Vec::new(),
+            draft: Draft::default(),
         }
     }
 
@@ -109,7 +107,7 @@ impl Exchange {
 
     /// Whether the replica has calls to answer.
     pub(crate) fn is_open(&self) -> bool {
-        self.open > 0
+        self.pending.iter().any(Pending::is_open)
     }
 
     /// Whether all is said and the connection can be closed.
@@ -119,28 +117,23 @@ impl Exchange {
 
     /// After the output was written.
     pub(crate) fn clear_out(&mut self) {
-        for buffer in [&mut self.out, &mut self.body] {
-            buffer.clear();
-            buffer.shrink_to(BUFFER_KEPT_MAX);
-        }
+        self.out.clear();
+        self.out.shrink_to(BUFFER_KEPT_MAX);
     }
 
     /// Whether requests must wait for answers.
     fn is_blocked(&self) -> bool {
         let limit = self.service.config.limits.pipeline.max(1);
-        self.held.is_some() || self.pending.len() >= limit || self.pending.back().is_some_and(|request| request.alone)
+        self.pending.len() >= limit || self.pending.back().is_some_and(|request| request.alone)
     }
 
-    /// Reads the requests that are complete; those for the replica are returned.
-    pub(crate) fn take_requests(&mut self, now: Moment) -> Vec<(Tag, Call)> {
+    /// Reads the requests that are complete; gives the calls that are due.
+    pub(crate) fn take_calls(&mut self, now: Moment) -> Vec<(Tag, Call)> {
         let mut calls = Vec::new();
-        if let Some((plan, ask)) = self.held.take_if(|_| self.open == 0) {
-            self.begin(plan, ask, now, &mut calls);
-        }
+        self.release(now, &mut calls);
         while !self.last && !self.is_blocked() {
             match self.reader.next(&self.service.config.limits, &self.service.hosts) {
-                Ok(Some((plan, ask))) if is_alone(&ask) && self.open + calls.len() > 0 => self.held = Some((plan, ask)),
-                Ok(Some((plan, ask))) => self.begin(plan, ask, now, &mut calls),
+                Ok(Some((plan, ask))) => self.begin(plan, ask, now),
                 Err(refusal) => self.refuse(refusal, now),
                 Ok(None) => {
                     let idle = self.reader.phase() == Phase::Idle;
@@ -151,30 +144,38 @@ impl Exchange {
                     break;
                 }
             }
+            self.release(now, &mut calls);
         }
-        self.open += calls.len();
         calls
     }
 
-    fn begin(&mut self, plan: Plan, ask: Ask, arrived: Moment, calls: &mut Vec<(Tag, Call)>) {
+    fn begin(&mut self, plan: Plan, ask: Ask, arrived: Moment) {
         self.requests += 1;
         self.last |= !plan.keep_alive;
-        let number = self.requests;
-        let alone = is_alone(&ask);
-        let reply = match ask {
-            Ask::Call(call) => {
-                calls.push((number, call));
-                None
-            }
-            Ask::Refuse(refusal) => Some(Reply::Refused(refusal)),
-            Ask::Fixed => Some(Reply::Fixed),
+        let (call, reply) = match ask {
+            Ok(Some(call)) => (Some(call), None),
+            Ok(None) => (None, Some(Ok(None))),
+            Err(refusal) => (None, Some(Err(refusal))),
         };
-        self.pending.push_back(Pending { plan, arrived, number, alone, reply, streaming: false });
+        let alone = matches!(call, Some(Call::Note(Request::Write(_) | Request::List(_))));
+        self.pending.push_back(Pending { plan, arrived, number: self.requests, alone, call, reply, streaming: false });
+    }
+
+    /// Gives the newest request's call, unless it must wait until nothing else is open.
+    fn release(&mut self, now: Moment, calls: &mut Vec<(Tag, Call)>) {
+        let waits = |newest: &Pending| newest.alone && self.is_open();
+        if self.pending.back().is_some_and(|newest| newest.call.is_some() && !waits(newest))
+            && let Some(newest) = self.pending.back_mut()
+            && let Some(call) = newest.call.take()
+        {
+            newest.arrived = now;
+            calls.push((newest.number, call));
+        }
     }
 
     /// Answers what could not be read, after what came before it, and reads no further.
     pub(crate) fn refuse(&mut self, refusal: Refusal, now: Moment) {
-        self.begin(Plan::UNREADABLE, Ask::Refuse(refusal), now, &mut Vec::new());
+        self.begin(Plan::default(), Err(refusal), now);
     }
 
     /// Takes what the replica said.
@@ -182,141 +183,107 @@ impl Exchange {
         for (tag, said) in answers {
             let place = self.pending.front().and_then(|first| usize::try_from(tag.checked_sub(first.number)?).ok());
             // A call that was given up has its reply already.
-            if let Some(request) = place.and_then(|place| self.pending.get_mut(place))
-                && request.reply.is_none()
-            {
-                self.service.note_primary(&said);
-                request.reply = Some(Reply::Said(said));
-                self.open -= 1;
+            if let Some(request) = place.and_then(|place| self.pending.get_mut(place)).filter(|it| it.is_open()) {
+                request.reply = Some(Ok(Some(said)));
             }
         }
     }
 
     /// Gives up all open calls. `sent` tells whether the replica has them: then a write's fate is unknown.
     pub(crate) fn give_up(&mut self, sent: bool, why: &str) {
-        for request in self.pending.iter_mut().filter(|request| request.reply.is_none()) {
+        for request in self.pending.iter_mut().filter(|request| request.is_open()) {
             let (code, what) = match sent && request.plan.method.writes() {
                 true => (Code::Unknown, "the write may have taken effect or may still do so"),
                 false => (Code::Unavailable, "it had no effect"),
             };
-            request.reply = Some(Reply::Refused(Refusal::new(code.status(), code, format!("{why}; {what}"))));
+            request.reply = Some(Err(Refusal::new(code.status(), code, format!("{why}; {what}"))));
         }
-        self.open = 0;
         self.last = true;
-    }
-
-    /// The next page of a streamed list, once what came before is written.
-    pub(crate) fn take_next_page(&mut self) -> Option<(Tag, Call)> {
-        let call = Call::Note(Request::List(stream_page(self.next_page.take()?)));
-        self.open += 1;
-        self.pending.front().map(|first| (first.number, call))
     }
 
     /// Makes the bytes of all answers that are due, up to a bound.
     pub(crate) fn render(&mut self, now: Moment) {
         while self.out.len() < OUT_BYTES_MAX && !self.broken {
-            let Some(reply) = self.pending.front_mut().and_then(|request| request.reply.take()) else { break };
-            let Some(mut request) = self.pending.pop_front() else { break };
-            self.next_page = self.render_one(&request, reply, now);
-            if self.next_page.is_some() {
-                request.streaming = true;
+            let Some(mut request) = self.pending.pop_front_if(|first| first.reply.is_some()) else { break };
+            let Some(reply) = request.reply.take() else { break };
+            self.render_one(&mut request, reply, now);
+            if request.call.is_some() {
                 self.pending.push_front(request);
                 break;
             }
         }
-        if self.pending.is_empty() && self.held.is_none() && !self.last && self.reader.take_continue() {
+        if self.pending.is_empty() && !self.last && self.reader.take_continue() {
             self.out.extend_from_slice(response::CONTINUE);
         }
+        self.draft.body.shrink_to(BUFFER_KEPT_MAX);
     }
 
-    /// One answer, or a piece of a streamed one; then the note behind which it goes on.
-    fn render_one(&mut self, request: &Pending, reply: Reply, now: Moment) -> Option<NoteId> {
-        self.body.clear();
-        let (phases, primary) = match &reply {
-            Reply::Said(Said::Answer(Answer { phases, primary, .. })) => (*phases, *primary),
-            _ => (Phases::default(), None),
-        };
-        let piece = match &reply {
-            Reply::Said(Said::Answer(Answer { outcome: Outcome::Notes { notes, more }, .. })) => {
-                Some((notes, notes.last().filter(|_| *more).map(|(last, _)| *last)))
-            }
-            _ => None,
-        };
-        match piece {
-            Some((notes, behind)) if request.streaming => {
-                write_notes(&mut self.body, notes, false, behind.is_none());
-                self.write_piece(request, behind.is_none());
-                behind
+    /// One answer, or a piece of a streamed list, which then has the call for the next one.
+    fn render_one(&mut self, request: &mut Pending, reply: Reply, now: Moment) {
+        self.draft.begin(&reply);
+        match &reply {
+            Ok(Some(Said::Answer(Answer { outcome: Outcome::Notes { notes, more }, .. })))
+                if request.streaming || (*more && request.plan.resource == Resource::Notes(None)) =>
+            {
+                self.render_piece(request, notes, *more, now);
             }
             // Where a further page can't be had, the list must not look complete.
-            None if request.streaming => {
-                self.broken = true;
-                None
-            }
-            Some((notes, Some(behind))) if request.plan.resource == Resource::Notes(None) => {
-                write_notes(&mut self.body, notes, true, false);
-                self.last |= request.plan.http10;
-                let length = if request.plan.http10 { Length::Close } else { Length::Chunked };
-                self.write(request, &Response::new(200), length, (phases, primary), now);
-                (!request.plan.method.is_head()).then_some(behind)
-            }
+            _ if request.streaming => self.broken = true,
             _ => {
-                let response = answer(&request.plan, reply, &mut self.body);
-                let bodiless = matches!(response.status, 204 | 304);
-                let length = if bodiless { Length::Absent } else { Length::Bytes(self.body.len()) };
-                self.write(request, &response, length, (phases, primary), now);
-                None
+                self.draft.answer(&request.plan, reply);
+                self.write_head(request, now);
+                if request.plan.method != Method::Head {
+                    self.out.extend_from_slice(&self.draft.body);
+                }
             }
         }
     }
 
-    /// A head, and the body that was made for it.
-    fn write(
-        &mut self,
-        request: &Pending,
-        response: &Response,
-        length: Length,
-        (phases, primary): (Phases, Option<ReplicaId>),
-        now: Moment,
-    ) {
-        let idle = self.pending.is_empty() && self.held.is_none() && self.reader.phase() == Phase::Idle;
+    /// A piece of a streamed list: chunked, or for HTTP/1.0 until the connection's end (RFC 9112 section 6.3).
+    fn render_piece(&mut self, request: &mut Pending, notes: &[(NoteId, Note)], more: bool, now: Moment) {
+        let behind = notes.last().filter(|_| more).map(|(last, _)| *last);
+        let http10 = request.plan.http10;
+        self.draft.put_notes(notes, !request.streaming, behind.is_none());
+        if !request.streaming {
+            request.streaming = true;
+            self.last |= http10;
+            let framing = if http10 { "" } else { "Transfer-Encoding: chunked\r\n" };
+            put(&mut self.draft.fields, &["Content-Type: application/json\r\n", framing]);
+            self.write_head(request, now);
+        }
+        match request.plan.method {
+            Method::Head => return,
+            _ if http10 => self.out.extend_from_slice(&self.draft.body),
+            _ => response::put_chunk(&mut self.out, &self.draft.body, behind.is_none()),
+        }
+        request.call = behind.map(|behind| Call::Note(Request::List(stream_page(behind))));
+    }
+
+    /// The head of the answer that is drafted.
+    fn write_head(&mut self, request: &Pending, now: Moment) {
+        let idle = self.pending.is_empty() && self.reader.phase() == Phase::Idle;
         self.last |= idle && (self.ended || self.stopping);
+        let Draft { status, fields, body, phases, primary } = &self.draft;
         let total_ns = now.nanos_since(request.arrived);
         if let Some(path) = &request.plan.path {
-            let body = self.body.strip_suffix(b"\n").unwrap_or(&self.body);
+            let body = body.strip_suffix(b"\n").unwrap_or(body);
             classic::client_reply(request.plan.method.word(), path, body, total_ns);
         }
-        let stamp = Stamp {
-            date: self.date.at(now, &self.service.port.clock()).as_bytes(),
-            names: self.service.names(primary),
-            connection: (self.number, request.number),
-            phases,
-            total_ns,
-            connection_line: match (self.last && self.pending.is_empty(), request.plan.http10) {
-                (true, _) => "Connection: close\r\n",
-                (false, true) => "Connection: keep-alive\r\n",
-                (false, false) => "",
-            },
+        let out = &mut self.out;
+        put_number(out, "HTTP/1.1 ", u64::from(*status), " ");
+        put(out, &[response::reason(*status), "\r\nDate: ", self.date.at(now, &self.service.port.clock()), "\r\n"]);
+        out.extend_from_slice(fields);
+        for (name, value) in ["Primacy-Replica: ", "Primacy-Primary: "].iter().zip(self.service.names(*primary)) {
+            value.inspect(|value| put(out, &[name, value, "\r\n"]));
+        }
+        put_number(out, "Primacy-Connection: ", self.number, "; requests=");
+        put_number(out, "", request.number, "\r\n");
+        response::put_timing(out, phases, total_ns);
+        let connection = match (self.last && self.pending.is_empty(), request.plan.http10) {
+            (true, _) => "Connection: close\r\n\r\n",
+            (false, true) => "Connection: keep-alive\r\n\r\n",
+            (false, false) => "\r\n",
         };
-        response::write_head(&mut self.out, response, length, &stamp);
-        match length {
-            _ if request.plan.method.is_head() => {}
-            Length::Chunked => self.write_piece(request, false),
-            Length::Absent | Length::Bytes(_) | Length::Close => self.out.extend_from_slice(&self.body),
-        }
+        put(out, &[connection]);
     }
-
-    /// A piece of a streamed list.
-    fn write_piece(&mut self, request: &Pending, last: bool) {
-        match request.plan.http10 {
-            true => self.out.extend_from_slice(&self.body),
-            false => response::write_chunk(&mut self.out, &self.body, last),
-        }
-    }
-}
-
-/// Whether a call must be the only one of its connection that is open. A write must; a list is, so that no connection
-/// holds more than one page in memory.
-fn is_alone(ask: &Ask) -> bool {
-    matches!(ask, Ask::Call(Call::Note(Request::Write(_) | Request::List(_))))
 }

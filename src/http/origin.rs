@@ -7,17 +7,19 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::head::Head;
-use super::refusal::{Refusal, quote};
-use crate::protocol::request::Code;
+use super::refusal::Refusal;
+use crate::config::Config;
+use crate::protocol::request::{Code, quote};
 
 /// The host names of this service.
 #[derive(Debug)]
 pub(crate) struct Hosts(Vec<String>);
 
 impl Hosts {
-    /// `localhost` and these.
-    pub(crate) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Hosts {
-        Hosts(names.chain(["localhost"]).map(str::to_owned).collect())
+    /// `localhost`, those of the replicas, and those that are named as such.
+    pub(crate) fn of(config: &Config) -> Hosts {
+        let names = config.replicas.iter().map(|address| address.host());
+        Hosts(names.chain(config.hosts.iter().map(String::as_str)).chain(["localhost"]).map(str::to_owned).collect())
     }
 
     /// Refuses a request that is meant for somebody else, or by a page of somebody else.
@@ -46,24 +48,15 @@ impl Hosts {
 
 /// The host in `host[:port]` (RFC 3986 section 3.2, without user information), where both are well formed.
 fn host_of(authority: &str) -> Option<&str> {
-    let end = match authority.strip_prefix('[') {
-        Some(inner) => {
-            let end = inner.find(']')?;
-            inner[..end].parse::<Ipv6Addr>().ok()?;
-            end + 2
-        }
-        None => authority.find(':').unwrap_or(authority.len()),
+    let end = authority.rfind(']').map(|end| end + 1).or(authority.find(':'));
+    let (host, port) = authority.split_at(end.unwrap_or(authority.len()));
+    let named = match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
     };
-    let (host, port) = authority.split_at(end);
-    let named = host.starts_with('[')
-        || host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-    let port_fits = match port.strip_prefix(':') {
-        Some(digits) => {
-            digits.is_empty() || (digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok())
-        }
-        None => port.is_empty(),
-    };
-    (named && port_fits && !host.is_empty()).then_some(host)
+    let digits = if port.is_empty() { port } else { port.strip_prefix(':')? };
+    let numbered = digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    (named && numbered).then_some(host)
 }
 
 /// Whether a browser says that the request comes from a page of another origin (RFC 6454; Fetch Metadata). Others than

@@ -6,7 +6,7 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::body::{Chunked, is_token_byte};
-use super::head::{self, Expect, FIELDS_MAX, Framing, Scan};
+use super::head::{self, FIELDS_MAX, Framing, Head};
 use super::origin::Hosts;
 use super::refusal::Refusal;
 use super::routes::{Ask, Plan};
@@ -38,12 +38,11 @@ pub(crate) enum Phase {
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     buffer: BytesMut,
-    scan: Scan,
+    /// Where the line of the head begins that is not complete.
+    line: usize,
     empty_lines: usize,
     /// The request whose body is under way.
     under_way: Option<UnderWay>,
-    /// A chunked body, as far as it came.
-    body: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -52,7 +51,7 @@ struct UnderWay {
     refusal: Option<Refusal>,
     framing: Framing,
     chunks: Chunked,
-    /// The client waits for `100 Continue`.
+    /// The client holds the body back, for `100 Continue` or what is not known here.
     waits: bool,
 }
 
@@ -96,13 +95,26 @@ impl Reader {
                 None => return Ok(None),
             },
         };
-        if request.waits && request.refusal.is_some() {
-            // Whether the body comes after a final answer is the client's choice (RFC 9110 section 10.1.1): only the end
-            // of the connection is sure to end the request.
-            request.plan.keep_alive = false;
-            return Ok(Some(request.complete(&[])));
-        }
-        self.take_body(request, limits)
+        // How much of the buffer is its body, once that is whole. What came in chunks is no longer in the buffer.
+        let length = match request.framing {
+            Framing::None => Some(0),
+            _ if request.waits && request.refusal.is_some() => {
+                // Whether the body comes after a final answer is the client's choice (RFC 9110 section 10.1.1): only the
+                // end of the connection is sure to end the request.
+                request.plan.keep_alive = false;
+                Some(0)
+            }
+            Framing::Length(length) => (self.buffer.len() >= length).then_some(length),
+            Framing::Chunked => request.chunks.take(&mut self.buffer, limits.body_bytes)?.then_some(0),
+        };
+        let Some(length) = length else {
+            self.under_way = Some(request);
+            return Ok(None);
+        };
+        let chunks = std::mem::take(&mut request.chunks.body);
+        let asked = request.complete(if chunks.is_empty() { &self.buffer[..length] } else { &chunks });
+        self.buffer.advance(length);
+        Ok(Some(asked))
     }
 
     fn take_head(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<UnderWay>, Refusal> {
@@ -110,49 +122,25 @@ impl Reader {
             self.buffer.advance(2);
             self.empty_lines += 1;
         }
-        match *self.buffer {
-            [] => return Ok(None),
-            [b'\r'] if self.empty_lines < EMPTY_LINES_MAX => return Ok(None),
+        match self.buffer.first() {
+            None => return Ok(None),
+            Some(b'\r') if self.buffer.len() == 1 && self.empty_lines < EMPTY_LINES_MAX => return Ok(None),
             // Frames, TLS or noise, of which no line end need ever come.
-            [first, ..] if !is_token_byte(&first) => {
-                let msg = format!(
-                    "the first byte, {first:#04x}, begins no HTTP request; speak HTTP/1.1 here, no TLS or frames"
-                );
-                return Err(Refusal::bad(msg));
+            Some(first) if !is_token_byte(first) => {
+                let what = format!("the first byte, {first:#04x}, begins no HTTP request");
+                return Err(Refusal::bad(what + "; speak HTTP/1.1 here, no TLS or frames"));
             }
             _ => {}
         }
-        let Some(length) = self.scan.advance(&self.buffer, limits)? else { return Ok(None) };
-        self.scan = Scan::default();
-        self.empty_lines = 0;
+        let Some(length) = head::find_end(&self.buffer, &mut self.line, limits)? else { return Ok(None) };
+        (self.line, self.empty_lines) = (0, 0);
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
-        let head = head::parse(&self.buffer[..length], limits, &mut fields)?;
+        let head = Head::parse(&self.buffer[..length], limits, &mut fields)?;
         let (plan, refusal) = Plan::of(&head, hosts);
-        let waits = head.expect != Expect::Nothing && head.framing != Framing::None;
+        let waits = head.waits().unwrap_or(true) && head.framing != Framing::None;
         let request = UnderWay { plan, refusal, framing: head.framing, chunks: Chunked::default(), waits };
         self.buffer.advance(length);
         Ok(Some(request))
-    }
-
-    fn take_body(&mut self, mut request: UnderWay, limits: &Limits) -> Result<Option<(Plan, Ask)>, Refusal> {
-        match request.framing {
-            Framing::None => return Ok(Some(request.complete(&[]))),
-            Framing::Length(length) if self.buffer.len() >= length => {
-                let complete = request.complete(&self.buffer[..length]);
-                self.buffer.advance(length);
-                return Ok(Some(complete));
-            }
-            Framing::Length(_) => {}
-            Framing::Chunked => {
-                let progress = request.chunks.decode(&self.buffer, &mut self.body, limits.body_bytes)?;
-                self.buffer.advance(progress.consumed);
-                if progress.done {
-                    return Ok(Some(request.complete(&std::mem::take(&mut self.body))));
-                }
-            }
-        }
-        self.under_way = Some(request);
-        Ok(None)
     }
 }
 
@@ -161,7 +149,7 @@ impl UnderWay {
         if let Some(path) = &self.plan.path {
             classic::client_request(self.plan.method.word(), path, body.strip_suffix(b"\n").unwrap_or(body));
         }
-        let ask = self.refusal.map_or_else(|| self.plan.ask(body), Ask::Refuse);
+        let ask = self.refusal.map_or_else(|| self.plan.ask(body), Err);
         (self.plan, ask)
     }
 }

@@ -2,11 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::note::NoteError;
 use crate::protocol::request::{Code, Failure};
-
-/// How much of a client's text an error repeats, in characters.
-const QUOTE_MAX: usize = 80;
 
 /// An answer other than success. The text says what was wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,13 +12,11 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     pub(crate) code: Code,
     pub(crate) msg: Cow<'static, str>,
-    /// With a 405, what the path allows.
-    pub(crate) allow: Option<&'static str>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: u16, code: Code, msg: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { status, code, msg: msg.into(), allow: None }
+        Refusal { status, code, msg: msg.into() }
     }
 
     /// 400: the request is malformed.
@@ -30,34 +24,14 @@ impl Refusal {
         Refusal::new(400, Code::BadRequest, msg)
     }
 
-    /// 413: the body is longer than `most` bytes.
-    pub(crate) fn body_too_long(most: usize) -> Refusal {
-        Refusal::new(413, Code::TooLarge, format!("the body is longer than {most} bytes"))
+    /// 413, 414, 431: a part of it is longer than `max` bytes.
+    pub(crate) fn too_long(status: u16, part: &str, max: usize) -> Refusal {
+        Refusal::new(status, Code::TooLarge, format!("the {part} is longer than {max} bytes"))
     }
 }
 
 impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Refusal {
-        Refusal::new(failure.code.status(), failure.code, failure.msg)
-    }
-}
-
-impl From<NoteError> for Refusal {
-    fn from(error: NoteError) -> Refusal {
-        use NoteError::*;
-        let code = match error {
-            Syntax(_) => Code::BadJson,
-            TooLarge(_) => Code::TooLarge,
-            Shape(_) | Missing(_) | OtherId { .. } | UnwantedId => Code::BadNote,
-        };
-        Refusal::new(code.status(), code, error.to_string())
-    }
-}
-
-/// A client's text as an error repeats it.
-pub(crate) fn quote(text: &str) -> String {
-    match text.char_indices().nth(QUOTE_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    fn from(Failure { code, msg }: Failure) -> Refusal {
+        Refusal::new(code.status(), code, msg)
     }
 }

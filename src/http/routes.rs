@@ -1,19 +1,15 @@
 //! A request's head and body to what the replica is asked, or to the answer that needs no asking.
 
-use super::head::{Expect, Framing, Head, Method};
+use super::head::{Framing, Head, Method};
 use super::origin::Hosts;
-use super::refusal::{Refusal, quote};
+use super::refusal::Refusal;
 use crate::note::{Note, NoteError, NoteId, Patch};
 use crate::observe::classic;
+use crate::protocol::client::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX};
 use crate::protocol::ids::{Epoch, Version};
 use crate::protocol::port::Call;
-use crate::protocol::request::{Code, Failure, IF_MATCH_MAX, KEY_BYTES_MAX, Key, Operation, Page, Request, Write};
-
-/// Most notes on one page that a client asks for.
-pub(crate) const PAGE_NOTES_MAX: u64 = 1000;
-
-/// Notes on a page where the client gives only `after`.
-const PAGE_NOTES_DEFAULT: u64 = 100;
+use crate::protocol::request::{Code, Failure, IF_MATCH_MAX, KEY_BYTES_MAX, Key};
+use crate::protocol::request::{Operation, Page, Request, Write, quote};
 
 /// Most bytes of notes on one page that a client asks for; where the next note would pass it, `Link` leads on. It is
 /// in memory at once, for each connection.
@@ -23,8 +19,11 @@ const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// little enough that many clients may list at once.
 const STREAM_BYTES_MAX: usize = 256 * 1024;
 
+/// What to ask the replica; none where the answer is fixed: the methods that a path allows, or the description.
+pub(crate) type Ask = Result<Option<Call>, Refusal>;
+
 /// What a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// The list: a page of it, or without one all of it as a stream.
     Notes(Option<Page>),
@@ -34,22 +33,12 @@ pub(crate) enum Resource {
     Ready,
     OpenApi,
     /// `*`, the server as a whole.
+    #[default]
     Server,
 }
 
 impl Resource {
     fn find(path: &str) -> Result<Resource, Refusal> {
-        if let Some(id) = path.strip_prefix("/note/").filter(|id| !id.is_empty() && !id.contains('/')) {
-            return match decimal(id) {
-                // The id sequence, which clients cannot address.
-                Some(0) => Err(Failure::not_found(NoteId(0)).into()),
-                Some(id) => Ok(Resource::Note(NoteId(id))),
-                None => {
-                    let msg = format!("`{}` is no note id; ids are decimal numbers, without leading zeros", quote(id));
-                    Err(Refusal::new(400, Code::BadId, msg))
-                }
-            };
-        }
         match path {
             "/note" => Ok(Resource::Notes(None)),
             "/status" => Ok(Resource::Status),
@@ -57,7 +46,20 @@ impl Resource {
             "/ready" => Ok(Resource::Ready),
             "/openapi.json" => Ok(Resource::OpenApi),
             "*" => Ok(Resource::Server),
-            _ => Err(Refusal::new(404, Code::NotFound, "there is nothing here; notes are at /note and /note/{id}")),
+            _ => match path.strip_prefix("/note/").filter(|id| !id.is_empty() && !id.contains('/')) {
+                Some(id) => Resource::note(id),
+                None => {
+                    Err(Refusal::new(404, Code::NotFound, "there is nothing here; notes are at /note and /note/{id}"))
+                }
+            },
+        }
+    }
+
+    fn note(id: &str) -> Result<Resource, Refusal> {
+        let malformed = || format!("`{}` is no note id; ids are decimal numbers, without leading zeros", quote(id));
+        match decimal(id).map(NoteId).ok_or_else(|| Refusal::new(400, Code::BadId, malformed()))? {
+            id if id.is_sequence() => Err(Failure::not_found(id).into()),
+            id => Ok(Resource::Note(id)),
         }
     }
 
@@ -70,20 +72,10 @@ impl Resource {
             _ => "GET, HEAD, OPTIONS",
         }
     }
-
-    fn check_method(self, method: Method) -> Result<(), Refusal> {
-        match self.allow().split(", ").any(|allowed| allowed == method.word()) {
-            true => Ok(()),
-            false => {
-                let refusal = Refusal::new(405, Code::MethodNotAllowed, format!("this path allows {}", self.allow()));
-                Err(Refusal { allow: Some(self.allow()), ..refusal })
-            }
-        }
-    }
 }
 
-/// What is known of a request from its head.
-#[derive(Debug, PartialEq)]
+/// What is known of a request from its head; by default, where that could not be read.
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) method: Method,
     /// Of a refused request it may be anything.
@@ -100,61 +92,38 @@ pub(crate) struct Plan {
     if_match: Option<Vec<Version>>,
 }
 
-/// What is to be done for a request.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Ask {
-    /// Ask the replica.
-    Call(Call),
-    /// Turn the request away.
-    Refuse(Refusal),
-    /// Give the description of this interface, or the methods that a path allows.
-    Fixed,
-}
-
 impl Plan {
-    /// Of a request whose head could not be read.
-    pub(crate) const UNREADABLE: Plan = Plan {
-        method: Method::Other,
-        resource: Resource::Server,
-        http10: false,
-        keep_alive: false,
-        problem: false,
-        path: None,
-        if_none_match: None,
-        key: None,
-        if_match: None,
-    };
-
     /// What the head asks for, with the reason to refuse it that shows without the body, if there is one.
     pub(crate) fn of(head: &Head<'_, '_>, hosts: &Hosts) -> (Plan, Option<Refusal>) {
         let mut plan = Plan {
             method: head.method,
             http10: head.http10,
-            problem: wants_problem(head),
+            problem: head.items("accept").any(asks_for_problem),
             path: classic::enabled().then(|| quote(head.path).into()),
-            ..Plan::UNREADABLE
+            ..Plan::default()
         };
         let refusal = plan.read(head, hosts).err();
         // Behind a CONNECT may come what is no HTTP, behind a POST of unknown length its body.
         let unsure = head.method == Method::Connect || refusal.as_ref().is_some_and(|refusal| refusal.status == 411);
-        plan.keep_alive = head.keep_alive && !unsure;
+        plan.keep_alive = head.keeps_alive() && !unsure;
         (plan, refusal)
     }
 
     fn read(&mut self, head: &Head<'_, '_>, hosts: &Hosts) -> Result<(), Refusal> {
         hosts.check(head)?;
-        if matches!(head.method, Method::Connect | Method::Other) {
+        if matches!(self.method, Method::Connect | Method::Other) {
             return Err(Refusal::new(501, Code::Unsupported, "this method is not known here"));
         }
         self.resource = Resource::find(head.path)?;
-        self.resource.check_method(head.method)?;
-        if head.expect == Expect::Unknown {
-            return Err(Refusal::new(417, Code::Unsupported, "the only expectation that can be met is 100-continue"));
+        let allow = self.resource.allow();
+        if !allow.split(", ").any(|allowed| allowed == self.method.word()) {
+            return Err(Refusal::new(405, Code::MethodNotAllowed, format!("this path allows {allow}")));
         }
+        head.waits()?;
         match &mut self.resource {
-            _ if head.method.writes() => self.read_write(head)?,
-            Resource::Notes(page) if head.method != Method::Options => *page = parse_query(head.query)?,
-            Resource::Note(_) => self.if_none_match = Tags::parse(head.values("if-none-match"))?,
+            _ if self.method.writes() => self.read_write(head)?,
+            Resource::Notes(page) if self.method != Method::Options => *page = parse_query(head.query)?,
+            Resource::Note(_) => self.if_none_match = Tags::parse(head, "if-none-match", true)?,
             _ => {}
         }
         Ok(())
@@ -169,17 +138,19 @@ impl Plan {
             return Err(Refusal::new(415, Code::Unsupported, "encoded content is not taken; send the body as it is"));
         }
         self.key = parse_key(head)?;
-        self.if_match = Tags::parse(head.values("if-match"))?.and_then(Tags::strong);
+        // Any note that exists: that a write needs anyway.
+        self.if_match = Tags::parse(head, "if-match", false)?.filter(|tags| !tags.any).map(|tags| tags.versions);
         if self.method == Method::Post && self.if_match.is_some() {
             return Err(Failure::new(Code::PreconditionFailed, "the list has no ETag; POST without If-Match").into());
         }
-        match Tags::parse(head.values("if-none-match"))? {
-            None => {}
+        match Tags::parse(head, "if-none-match", true)? {
+            Some(tags) if !tags.any => {
+                return Err(Refusal::bad("a write takes no If-None-Match but `*`; use If-Match"));
+            }
             // RFC 9110 section 13.1.2. No write makes a note at an id that a client chose, so `*` can only fail: with 412
             // where the note is there, else with 404, just as a list that never matches. Of a POST it asks nothing.
-            Some(Tags::Any) if self.method == Method::Post => {}
-            Some(Tags::Any) => self.if_match = Some(Vec::new()),
-            Some(Tags::These(_)) => return Err(Refusal::bad("a write takes no If-None-Match but `*`; use If-Match")),
+            Some(_) if self.method != Method::Post => self.if_match = Some(Vec::new()),
+            _ => {}
         }
         Ok(())
     }
@@ -187,20 +158,18 @@ impl Plan {
     /// What to ask the replica, now that the body is there.
     pub(crate) fn ask(&mut self, body: &[u8]) -> Ask {
         let request = match self.resource {
-            _ if self.method == Method::Options => return Ask::Fixed,
-            Resource::OpenApi | Resource::Server => return Ask::Fixed,
-            Resource::Status | Resource::Ready => return Ask::Call(Call::Status),
-            Resource::Health => return Ask::Call(Call::Ping),
-            _ if self.method.writes() => match operation(self.method, self.resource, body) {
-                Err(error) => return Ask::Refuse(error.into()),
-                Ok(operation) => {
-                    Request::Write(Write { operation, key: self.key.take(), if_match: self.if_match.take() })
-                }
-            },
+            _ if self.method == Method::Options => return Ok(None),
+            Resource::OpenApi | Resource::Server => return Ok(None),
+            Resource::Status | Resource::Ready => return Ok(Some(Call::Status)),
+            Resource::Health => return Ok(Some(Call::Ping)),
+            resource if self.method.writes() => {
+                let operation = operation(self.method, resource, body).map_err(Failure::from)?;
+                Request::Write(Write { operation, key: self.key.take(), if_match: self.if_match.take() })
+            }
             Resource::Notes(page) => Request::List(page.unwrap_or(stream_page(NoteId(0)))),
             Resource::Note(id) => Request::Get(id),
         };
-        Ask::Call(Call::Note(request))
+        Ok(Some(Call::Note(request)))
     }
 }
 
@@ -224,94 +193,74 @@ fn parse_query(query: &str) -> Result<Option<Page>, Refusal> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let fits = match (name, decimal(value)) {
-            ("limit", Some(number @ 1..=PAGE_NOTES_MAX)) => limit.replace(number).is_none(),
-            ("after", Some(number)) => after.replace(number).is_none(),
+            ("limit", Some(number)) => {
+                limit.replace(number as usize).is_none() && (1..=LIST_LIMIT_MAX as u64).contains(&number)
+            }
+            ("after", Some(number)) => after.replace(NoteId(number)).is_none(),
             _ => false,
         };
         if !fits {
-            let pair = quote(pair);
-            let msg =
-                format!("the query is wrong at `{pair}`; it takes limit=1 to {PAGE_NOTES_MAX} and after=ID, once");
-            return Err(Refusal::bad(msg));
+            let takes = format!("it takes limit=1 to {LIST_LIMIT_MAX} and after=ID, once");
+            return Err(Refusal::bad(format!("the query is wrong at `{}`; {takes}", quote(pair))));
         }
     }
-    let limit = limit.or(after.map(|_| PAGE_NOTES_DEFAULT));
-    Ok(limit.map(|limit| Page {
-        after: NoteId(after.unwrap_or(0)),
-        limit: usize::try_from(limit).unwrap_or(usize::MAX),
-        bytes_max: PAGE_BYTES_MAX,
-    }))
+    let limit = limit.or(after.map(|_| LIST_LIMIT_DEFAULT));
+    Ok(limit.map(|limit| Page { after: after.unwrap_or(NoteId(0)), limit, bytes_max: PAGE_BYTES_MAX }))
 }
 
 fn parse_key(head: &Head<'_, '_>) -> Result<Option<Key>, Refusal> {
-    let mut values = head.values("idempotency-key");
-    let Some(value) = values.next() else { return Ok(None) };
-    let key = std::str::from_utf8(value).ok().and_then(|text| Key::try_from(text).ok());
-    match (key, values.next()) {
-        (Some(key), None) => Ok(Some(key)),
-        _ => Err(Refusal::bad(format!(
-            "Idempotency-Key is given once, as 1 to {KEY_BYTES_MAX} visible ASCII characters"
-        ))),
-    }
+    let bad = || Refusal::bad(format!("Idempotency-Key is 1 to {KEY_BYTES_MAX} visible ASCII characters"));
+    let Some(value) = head.value("idempotency-key", "Idempotency-Key is given once")? else { return Ok(None) };
+    let text = std::str::from_utf8(value).map_err(|_| bad())?;
+    Key::try_from(text).map(Some).map_err(|_| bad())
 }
 
-/// Whether Accept names problem details and does not forbid them with a weight of nought (RFC 9110 section 12.5.1).
-fn wants_problem(head: &Head<'_, '_>) -> bool {
-    head.values("accept").flat_map(|value| value.split(|byte| *byte == b',')).any(|range| {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"application/problem+json"));
-        let is_nought = |weight: &[u8]| weight.iter().all(|byte| matches!(byte, b'.' | b'0'));
-        named && !parts.any(|part| part.to_ascii_lowercase().strip_prefix(b"q=0").is_some_and(is_nought))
-    })
+/// Whether a member of Accept names problem details, and does not forbid them with a weight of nought (RFC 9110 section
+/// 12.5.1).
+fn asks_for_problem(range: &[u8]) -> bool {
+    let range = range.to_ascii_lowercase();
+    let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let is_nought = |weight: &[u8]| weight.iter().all(|byte| b".0".contains(byte));
+    parts.next() == Some(b"application/problem+json")
+        && !parts.any(|part| part.strip_prefix(b"q=0").is_some_and(is_nought))
 }
 
 /// The value of If-Match or If-None-Match (RFC 9110 section 13.1).
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Tags {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tags {
     /// `*`: any note that exists.
-    Any,
-    /// Those that can be ours, `"EPOCH-COUNTER"`, and whether they are weak. Others match nothing and are left out.
-    These(Vec<(Version, bool)>),
+    any: bool,
+    /// Those that can be ours; others match nothing and are left out.
+    versions: Vec<Version>,
 }
 
 impl Tags {
-    fn parse<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<Tags>, Refusal> {
+    /// `weak` tells whether weak ETags match (RFC 9110 section 8.8.3.2).
+    fn parse(head: &Head<'_, '_>, name: &'static str, weak: bool) -> Result<Option<Tags>, Refusal> {
         let mut tags = None;
-        for (place, tag) in values.flat_map(|value| value.split(|byte| *byte == b',')).enumerate() {
+        for (place, tag) in head.items(name).enumerate() {
             if place == IF_MATCH_MAX {
                 return Err(Refusal::bad(format!("If-Match and If-None-Match take at most {IF_MATCH_MAX} ETags")));
             }
-            match (tag.trim_ascii(), tags.get_or_insert(Tags::These(Vec::new()))) {
-                (b"*", tags) => *tags = Tags::Any,
-                (tag, Tags::These(versions)) => versions.extend(parse_tag(tag)),
-                (_, Tags::Any) => {}
-            }
+            let tags = tags.get_or_insert_with(Tags::default);
+            tags.any |= tag == b"*";
+            tags.versions.extend(parse_tag(tag, weak));
         }
         Ok(tags)
     }
 
-    /// The versions that a strong comparison can match; none where any does (RFC 9110 section 13.1.1).
-    fn strong(self) -> Option<Vec<Version>> {
-        match self {
-            Tags::Any => None,
-            Tags::These(tags) => Some(tags.iter().filter(|(_, weak)| !weak).map(|(version, _)| *version).collect()),
-        }
-    }
-
-    /// Whether a weak comparison matches `version` (section 13.1.2).
+    /// Whether they match `version`.
     pub(crate) fn contain(&self, version: Version) -> bool {
-        match self {
-            Tags::Any => true,
-            Tags::These(tags) => tags.iter().any(|(tag, _)| *tag == version),
-        }
+        self.any || self.versions.contains(&version)
     }
 }
 
-fn parse_tag(text: &[u8]) -> Option<(Version, bool)> {
+/// `"EPOCH-COUNTER"`, and where `weak` holds, `W/"EPOCH-COUNTER"`.
+fn parse_tag(text: &[u8], weak: bool) -> Option<Version> {
     let text = std::str::from_utf8(text).ok()?;
-    let (text, weak) = text.strip_prefix("W/").map_or((text, false), |text| (text, true));
+    let text = text.strip_prefix("W/").filter(|_| weak).unwrap_or(text);
     let (epoch, counter) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('-')?;
-    Some((Version { epoch: Epoch(decimal(epoch)?), counter: decimal(counter)? }, weak))
+    Some(Version { epoch: Epoch(decimal(epoch)?), counter: decimal(counter)? })
 }
 
 /// A number as we print it: digits only, without leading zeros, so that each number has one text.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
+use super::delay::ExactTimer;
 use super::hello::{self, Refusal};
 use super::roster::Incoming;
 use super::tally::Place;
@@ -74,19 +75,13 @@ async fn greet(
         Ok((hello, peer, place, replaced)) => {
             let kind = hello.kind;
             shared.outgoing_to(peer).for_each(|link| link.nudge.notify_one());
-            let answer = shared.hello(peer, kind, None, place.at());
-            shared.delay.pass(1).await;
-            match timeout(HELLO_WAIT, stream.write_all(&answer)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return error.into(),
-                Err(_) => return Reason::Silent("the peer does not read the hello"),
-            }
-            if !shared.is_per_frame(kind) {
+            let tells = !shared.is_per_frame(kind);
+            let from = Sender { peer, kind, incarnation: hello.incarnation };
+            if tells {
                 shared.tell(LinkEvent::Up { peer, kind, way: Way::In, incarnation: hello.incarnation }).await;
             }
-            let from = Sender { peer, kind, incarnation: hello.incarnation };
             let reason = Receiver::new(shared, from, stream, input, place, replaced, stop).run().await;
-            if !shared.is_per_frame(kind) {
+            if tells {
                 shared.tell(LinkEvent::Down { peer, kind, way: Way::In, reason: reason.clone() }).await;
             }
             reason
@@ -166,8 +161,11 @@ struct Receiver<'a> {
     place: Place,
     replaced: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
+    /// This end's hello, until it is written. Frames that came with the peer's do not wait for it.
+    hello: Option<Bytes>,
     owed: Owed,
     alarm: Alarm,
+    timer: ExactTimer,
 }
 
 /// What was received and not said to be `got` yet.
@@ -202,8 +200,11 @@ impl<'a> Receiver<'a> {
         replaced: watch::Receiver<u64>,
         stop: watch::Receiver<bool>,
     ) -> Receiver<'a> {
-        let (codec, owed, alarm) = (codec::length_delimited(), Owed::default(), Alarm::new());
-        Receiver { shared, from, stream, input, codec, place, replaced, stop, owed, alarm }
+        let codec = codec::length_delimited();
+        let hello = Some(shared.hello(from.peer, from.kind, None, place.at()));
+        let owed = Owed { at: Some(shared.delay.due()), ..Owed::default() };
+        let (alarm, timer) = (Alarm::new(), ExactTimer::default());
+        Receiver { shared, from, stream, input, codec, place, replaced, stop, hello, owed, alarm, timer }
     }
 
     async fn run(mut self) -> Reason {
@@ -227,7 +228,8 @@ impl<'a> Receiver<'a> {
                     0 => return Err(Reason::Closed),
                     _ => continue,
                 },
-                () = self.alarm.at(self.owed.at) => {}
+                () = self.alarm.at(self.owed.at), if !self.shared.delay.is_some() => {}
+                () = self.timer.at(self.owed.at), if self.shared.delay.is_some() => {}
                 () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
                 () = told(&mut self.stop) => return Err(Reason::Stopped),
             }
@@ -308,17 +310,21 @@ impl<'a> Receiver<'a> {
         self.owed.at = Some(self.owed.at.map_or(due, |at| at.min(due)));
     }
 
+    /// Says hello where that is due, and what was got.
     async fn say_got(&mut self) -> Result<(), Reason> {
         if self.owed.at.is_none() {
             return Ok(());
         }
-        self.owed = Owed::default();
-        let Some(Position { epoch, n }) = self.place.at() else { return Ok(()) };
-        let frame = codec::encode_link("got", &Got { epoch, n });
-        match timeout(PROGRESS_WAIT, self.stream.write_all(&frame)).await {
-            Ok(written) => Ok(written?),
-            Err(_) => Err(Reason::Silent("the peer does not read what was got")),
+        let Owed { frames, .. } = std::mem::take(&mut self.owed);
+        let got = self.place.at().filter(|_| frames > 0);
+        let got = got.map(|Position { epoch, n }| codec::encode_link("got", &Got { epoch, n }));
+        for frame in self.hello.take().into_iter().chain(got) {
+            match timeout(PROGRESS_WAIT, self.stream.write_all(&frame)).await {
+                Ok(written) => written?,
+                Err(_) => return Err(Reason::Silent("the peer does not read what was got")),
+            }
         }
+        Ok(())
     }
 
     async fn wait_for_epoch(&mut self, first: &Envelope) -> Result<(), Reason> {

@@ -12,6 +12,7 @@ use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::backoff::Backoff;
 use super::chunks::Chunks;
+use super::delay::ExactTimer;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
@@ -306,6 +307,7 @@ impl Dialer {
             link: self.link(),
             per_frame,
             alarm: Alarm::new(),
+            timer: ExactTimer::default(),
             output: Chunks::default(),
             next_due: None,
             stalls_at: None,
@@ -321,6 +323,8 @@ struct Carrier<'a> {
     link: &'a Outgoing,
     per_frame: bool,
     alarm: Alarm,
+    /// For the next frame that may leave, under a simulated delay.
+    timer: ExactTimer,
     /// What is being written.
     output: Chunks,
     /// When the next frame may leave, under a simulated delay.
@@ -361,6 +365,7 @@ impl Carrier<'_> {
                     Ok(_) => {}
                 },
                 () = self.link.wake.notified() => {}
+                () = self.timer.at(self.next_due), if self.output.is_empty() => {}
                 () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
                 () = told(&mut stop), if self.stop_at.is_none() => {
                     self.stop_at = Some(Instant::now() + FLUSH_WAIT);
@@ -409,18 +414,16 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    /// When to look again, and why the connection is over then; no reason where only the next frame may leave.
+    /// When the connection is over where nothing happens, and why.
     fn deadline(&self) -> (Option<Instant>, Option<Reason>) {
         let awaiting = self.awaiting_since.map(|since| since + PROGRESS_WAIT);
-        let next_due = if self.output.is_empty() { self.next_due } else { None };
         let deadlines = [
-            (next_due, None),
-            (self.stalls_at, Some(Reason::Silent("the peer reads nothing"))),
-            (awaiting, Some(Reason::Silent("the peer gets nothing"))),
-            (self.stop_at, Some(Reason::Stopped)),
+            (self.stalls_at, Reason::Silent("the peer reads nothing")),
+            (awaiting, Reason::Silent("the peer gets nothing")),
+            (self.stop_at, Reason::Stopped),
         ];
         let soonest = deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at);
-        soonest.map_or((None, None), |(at, reason)| (Some(at), reason))
+        soonest.unzip()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::codec::Decoder;
 
 use super::*;
@@ -113,6 +113,21 @@ impl End {
             .await;
     }
 
+    /// Waits until everything is got and the data link has no connection.
+    async fn wait_idle(&self, peer: ReplicaId) {
+        let link = self.links.shared.outgoing(peer, LinkKind::Data).expect("a peer");
+        let busy = || {
+            let window = lock(&link.window);
+            window.has_more() || window.is_awaiting() || window.is_connected()
+        };
+        let idle = async {
+            while busy() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, idle).await.expect("the link has nothing to do");
+    }
+
     /// The numbers of the next messages, until there are `count`.
     async fn numbers(&mut self, count: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
@@ -177,6 +192,46 @@ async fn what_was_sent_before_the_peer_was_there_arrives() {
     assert_eq!(b.numbers(1).await, [1]);
     a.stop().await;
     b.stop().await;
+}
+
+/// What one leg takes under a simulated delay of 2.5 ms one way: nothing is early, and where the machine is not busy
+/// nothing is late either, so the least of many says how exact it is.
+async fn least_leg(links: LinkUse) -> Duration {
+    let delayed = |config: &mut Config| {
+        config.link_delay_us = 2_500;
+        config.links = links;
+    };
+    let (mut a, mut b) = pair_of(delayed).await;
+    // The first has to wait until the replicas have met.
+    a.send(B, 1, 0);
+    a.links.flush();
+    b.numbers(1).await;
+    let mut least = Duration::MAX;
+    for n in 1..=30 {
+        let started = Instant::now();
+        a.send(B, 1, n);
+        a.links.flush();
+        assert_eq!(b.numbers(1).await, [n]);
+        least = least.min(started.elapsed());
+        while let Ok(_event) = a.events.try_recv() {}
+        if links == LinkUse::PerFrame {
+            // The next frame's connection waits until this one's is done.
+            a.wait_idle(B).await;
+        }
+    }
+    let round_trip = a.links.status().iter().filter_map(|link| link.rtt_ms).fold(f64::MAX, f64::min);
+    assert!(round_trip >= 5.0, "a hello and its answer took {round_trip} ms");
+    tokio::join!(a.stop(), b.stop());
+    least
+}
+
+#[tokio::test]
+async fn a_delayed_leg_takes_the_delay_and_a_dial_one_round_trip_more() {
+    let ms = Duration::from_micros;
+    let persistent = least_leg(LinkUse::Persistent).await;
+    assert!((ms(2_500)..ms(3_500)).contains(&persistent), "{persistent:?}");
+    let per_frame = least_leg(LinkUse::PerFrame).await;
+    assert!((ms(7_500)..ms(9_000)).contains(&per_frame), "{per_frame:?}");
 }
 
 #[tokio::test]

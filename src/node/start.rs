@@ -95,7 +95,7 @@ pub async fn run(
 ) -> Result<(), ReplicaError> {
     let incarnation = Incarnation(getrandom::u64()?);
     let Stores { storage, loaded, consensus } = open_stores(&config, me, begin).await?;
-    let clock = Clock::start();
+    let clock = Clock::boot();
     let membership = MembershipConfig {
         addresses: config.replicas.iter().map(ToString::to_string).collect(),
         me,

@@ -3,9 +3,10 @@
 //! A client's frame is one object. An unknown member is refused by name, so that a typing error never changes what is
 //! asked; `seq` comes back as `re` wherever it could be read.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::message::Message;
@@ -48,35 +49,40 @@ pub struct NotUnderstood {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Members<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     seq: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     note: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     patch: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     limit: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     after: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     key: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     if_match: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     timing: Option<&'a RawValue>,
 }
 
 /// What can be read of a frame with unknown members.
 #[derive(Deserialize)]
 struct Head<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     r#type: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     seq: Option<&'a RawValue>,
+}
+
+/// A member that is there, be it null: serde's own Option would take null for absent.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Understands a client's frame.
@@ -147,24 +153,25 @@ impl Members<'_> {
     fn understand(&self) -> Result<(bool, Call), Failure> {
         let bad = |msg: &str| Failure::new(Code::BadFrame, msg);
         let word = self.r#type.ok_or_else(|| bad("the frame has no `type`"))?;
-        let word = text(word).map_err(|_| bad("`type` must be a string"))?;
+        let word = word_in(word).map_err(|_| bad("`type` must be a string"))?;
         let timing = match self.timing.map(RawValue::get) {
             None | Some("false") => false,
             Some("true") => true,
             Some(found) => return Err(bad_member("timing", "true or false", found)),
         };
-        let call = match word.as_str() {
-            "ping" => self.only(&word, &[]).map(|()| Call::Ping)?,
-            "status" => self.only(&word, &[]).map(|()| Call::Status)?,
-            "get" => self.only(&word, &["id"]).and_then(|()| self.id(&word)).map(|id| Call::Note(Request::Get(id)))?,
-            "list" => self.only(&word, &["limit", "after"]).and_then(|()| self.page())?,
-            "post" => self.write(&word, &["note", "key"], |it| it.post())?,
-            "put" => self.write(&word, &["id", "note", "key", "if_match"], |it| it.put(&word))?,
-            "patch" => self.write(&word, &["id", "patch", "key", "if_match"], |it| it.patch(&word))?,
+        let word = &*word;
+        let call = match word {
+            "ping" => self.only(word, &[]).map(|()| Call::Ping)?,
+            "status" => self.only(word, &[]).map(|()| Call::Status)?,
+            "get" => self.only(word, &["id"]).and_then(|()| self.id(word)).map(|id| Call::Note(Request::Get(id)))?,
+            "list" => self.only(word, &["limit", "after"]).and_then(|()| self.page())?,
+            "post" => self.write(word, &["note", "key"], |it| it.post())?,
+            "put" => self.write(word, &["id", "note", "key", "if_match"], |it| it.put(word))?,
+            "patch" => self.write(word, &["id", "patch", "key", "if_match"], |it| it.patch(word))?,
             "delete" => {
-                self.write(&word, &["id", "key", "if_match"], |it| it.id(&word).map(|id| Operation::Delete { id }))?
+                self.write(word, &["id", "key", "if_match"], |it| it.id(word).map(|id| Operation::Delete { id }))?
             }
-            _ => return Err(unknown_verb(&word)),
+            _ => return Err(unknown_verb(word)),
         };
         Ok((timing, call))
     }
@@ -267,6 +274,15 @@ fn number(value: &RawValue) -> Result<u64, String> {
     value.get().parse().map_err(|_| value.get().chars().take(40).collect())
 }
 
+/// A string that is short and plain, as verbs are, without a copy.
+fn word_in(value: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
+    let inside = value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inside {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => text(value).map(Cow::Owned),
+    }
+}
+
 fn text(value: &RawValue) -> Result<String, serde_json::Error> {
     serde_json::from_str(value.get())
 }
@@ -357,18 +373,17 @@ fn write_pong(out: &mut Vec<u8>, seq: Option<u64>, pong: &Pong, names: &[String]
     put(out, format_args!(",\"replica\":{replica},\"epoch\":{epoch},\"primary\":{primary},\"in_sync\":{in_sync}}}"));
 }
 
-/// Where the time went, in ms; `respond` is what the phases leave of the total.
+/// Where the time went, in ms; phases that took no time are left out.
 fn write_timing(out: &mut Vec<u8>, phases: &Phases, total_ns: u64) {
-    let ms = |ns: u64| ns as f64 / 1e6;
-    let Phases { queue, forward, moved, replicate, store, update } = *phases;
-    let respond = [queue, forward, moved, replicate].iter().fold(total_ns, |left, phase| left.saturating_sub(*phase));
-    put(out, format_args!(",\"timing\":{{\"queue_ms\":{:.3}", ms(queue)));
-    for (name, ns) in
-        [("forward", forward), ("move", moved), ("replicate", replicate), ("store", store), ("update", update)]
-    {
-        if ns > 0 {
-            put(out, format_args!(",\"{name}_ms\":{:.3}", ms(ns)));
+    let mut before = ",\"timing\":{";
+    for (name, us) in phases.parts(total_ns) {
+        if us > 0 || matches!(name, "queue" | "respond" | "total") {
+            put(out, format_args!("{before}\"{name}_ms\":{}.{:03}", us / 1000, us % 1000));
+            before = ",";
         }
     }
-    put(out, format_args!(",\"respond_ms\":{:.3},\"total_ms\":{:.3}}}", ms(respond), ms(total_ns)));
+    out.push(b'}');
 }
+
+#[cfg(test)]
+mod tests;

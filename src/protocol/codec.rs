@@ -123,9 +123,122 @@ fn glance(json: &[u8]) -> Option<(&str, Epoch)> {
     let rest = json.strip_prefix(b"{\"type\":\"")?;
     let end = rest.iter().position(|byte| *byte == b'"')?;
     let (word, rest) = rest.split_at(end);
+    // An escaped word is read the long way.
+    (!word.contains(&b'\\')).then_some(())?;
     let digits = rest.strip_prefix(b"\",\"epoch\":")?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     matches!(digits.get(end), Some(b',' | b'}')).then_some(())?;
     let epoch = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
     Some((std::str::from_utf8(word).ok()?, Epoch(epoch)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::codec::Decoder;
+
+    use super::*;
+    use crate::note::{Note, NoteId};
+    use crate::protocol::ids::{Incarnation, ReplicaId, RequestId, Version};
+    use crate::protocol::message::{Ack, Forward, Got, Ready, Update};
+    use crate::protocol::record::{Record, Value};
+    use crate::protocol::request::{Key, Operation, Write};
+
+    fn note(json: &str) -> Note {
+        Note::from_put(NoteId(1), json.as_bytes()).unwrap()
+    }
+
+    fn messages() -> Vec<Message> {
+        let version = Version { epoch: Epoch(3), counter: 9 };
+        let value = Value::Note(note("{\"title\":\"\\u00e4\\n\",\"body\":\"{\"}"));
+        let record = Record { id: NoteId(5), version, written: version, primary: ReplicaId(2), value };
+        let request = RequestId { replica: ReplicaId(1), incarnation: Incarnation(u64::MAX), number: 7 };
+        let operation = Operation::Put { id: NoteId(5), note: note("{}") };
+        let key = Key::try_from("a-key").ok();
+        vec![
+            Ack { n: 1 }.into(),
+            Ready {}.into(),
+            Update { n: 2, records: vec![record], requests: vec![(NoteId(5), version, request)], ..Update::default() }
+                .into(),
+            Forward { number: 7, write: Write { operation, key, if_match: Some(vec![version]) } }.into(),
+        ]
+    }
+
+    /// Every frame that comes out when these bytes come in pieces.
+    fn cut(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
+        let (mut codec, mut buffer, mut found) = (length_delimited(), BytesMut::new(), Vec::new());
+        for piece in pieces {
+            buffer.extend_from_slice(piece);
+            while let Some(json) = codec.decode(&mut buffer).unwrap() {
+                found.push(json.to_vec());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn messages_come_back_as_they_were_sent_wherever_the_stream_is_cut() {
+        let frames: Vec<Bytes> = messages().iter().map(|message| encode(Epoch(3), message)).collect();
+        let stream = frames.concat();
+        for at in 0..=stream.len() {
+            let found = cut(&[&stream[..at], &stream[at..]]);
+            let decoded: Vec<Message> = found.iter().map(|json| decode(json).unwrap().message).collect();
+            assert_eq!(decoded, messages(), "cut at {at}");
+        }
+        let single: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(cut(&single).len(), frames.len(), "byte by byte");
+    }
+
+    #[test]
+    fn a_frame_is_its_length_and_json_that_begins_with_type_and_epoch() {
+        let frame = encode(Epoch(7), &Ack { n: 1 }.into());
+        assert_eq!(&frame[..], b"\0\0\0\x1e{\"type\":\"ack\",\"epoch\":7,\"n\":1}".as_slice());
+        let frame = encode(Epoch(7), &Ready {}.into());
+        assert_eq!(&frame[LENGTH_BYTES..], b"{\"type\":\"ready\",\"epoch\":7}", "without members");
+        let frame = encode_link("got", &Got { epoch: Epoch(1), n: 2 });
+        assert_eq!(&frame[LENGTH_BYTES..], b"{\"type\":\"got\",\"epoch\":1,\"n\":2}");
+    }
+
+    #[test]
+    fn members_may_stand_anywhere_and_unknown_ones_are_ignored() {
+        for json in [
+            r#"{"type":"ack","epoch":7,"n":1}"#,
+            r#"{"n":1,"epoch":7,"type":"ack"}"#,
+            r#" {"type":"ack", "epoch" : 7, "n":1}"#,
+            r#"{"type":"a\u0063k","epoch":7,"n":1}"#,
+            r#"{"type":"ack","epoch":7,"n":1,"new":[{"in":"a later version"}]}"#,
+        ] {
+            let envelope = decode(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
+            assert_eq!(envelope, Envelope { epoch: Epoch(7), message: Ack { n: 1 }.into() }, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_for_what_is_wrong() {
+        let error = |json: &[u8]| decode(json).expect_err(&String::from_utf8_lossy(json)).to_string();
+        for json in [
+            &b""[..],
+            b"{",
+            b"7",
+            b"{\"type\":\"ack\",\"n\":1}",
+            b"{\"epoch\":1}",
+            b"{\"type\":\"ack\",\"epoch\":-1,\"n\":1}",
+        ] {
+            assert!(error(json).starts_with("a replica's frame must begin with `type` and `epoch`"), "{}", error(json));
+        }
+        assert_eq!(error(b"{\"type\":\"fly\",\"epoch\":1}"), "unknown message type `fly`");
+        let bad = error(b"{\"type\":\"ack\",\"epoch\":1,\"n\":\"x\"}");
+        assert!(bad.starts_with("bad `ack` message:") && bad.contains("u64"), "{bad}");
+        assert!(error(b"{\"type\":\"ack\",\"epoch\":1,\"n\":1} {}").contains("trailing"));
+    }
+
+    #[test]
+    fn no_more_than_8_mib_is_announced_and_nothing_is_refused_here() {
+        let (mut codec, mut buffer) = (length_delimited(), BytesMut::new());
+        buffer.extend_from_slice(&[0, 0, 0, 0]);
+        assert_eq!(codec.decode(&mut buffer).unwrap().map(|json| json.len()), Some(0));
+        buffer.extend_from_slice(&(FRAME_BYTES_MAX as u32).to_be_bytes());
+        assert!(codec.decode(&mut buffer).unwrap().is_none());
+        let mut buffer = BytesMut::from(&(FRAME_BYTES_MAX as u32 + 1).to_be_bytes()[..]);
+        assert!(length_delimited().decode(&mut buffer).is_err());
+    }
 }

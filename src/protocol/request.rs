@@ -6,13 +6,16 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{ReplicaId, Version};
-use crate::note::{Note, NoteId, Patch};
+use crate::note::{Note, NoteError, NoteId, Patch};
 
 /// Longest idempotency key, in bytes of visible ASCII.
 pub const KEY_BYTES_MAX: usize = 255;
 
 /// Most versions in one If-Match.
 pub const IF_MATCH_MAX: usize = 16;
+
+/// How much of a client's text an error repeats, in characters.
+const QUOTE_MAX: usize = 80;
 
 /// A request to the note store.
 #[derive(Clone, Debug, PartialEq)]
@@ -207,6 +210,26 @@ impl Failure {
     }
 }
 
+impl From<NoteError> for Failure {
+    fn from(error: NoteError) -> Failure {
+        use NoteError::*;
+        let code = match error {
+            Syntax(_) => Code::BadJson,
+            TooLarge(_) => Code::TooLarge,
+            Shape(_) | Missing(_) | OtherId { .. } | UnwantedId => Code::BadNote,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+/// A client's text as an error repeats it: cut where it is long.
+pub fn quote(text: &str) -> String {
+    match text.char_indices().nth(QUOTE_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
 /// The stable words for failures; each has one status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -319,4 +342,24 @@ pub struct Phases {
     pub store: u64,
     /// Until the slowest backup had acknowledged it.
     pub update: u64,
+}
+
+impl Phases {
+    /// The phases of a request that took `total_ns`, by name, in microseconds. They are cut to these before they are
+    /// added up, so that what is printed adds up.
+    pub fn parts(&self, total_ns: u64) -> [(&'static str, u64); 8] {
+        let us = |ns: u64| ns / 1000;
+        let spent = us(self.queue) + us(self.forward) + us(self.moved) + us(self.replicate);
+        let respond = us(total_ns).saturating_sub(spent);
+        [
+            ("queue", us(self.queue)),
+            ("forward", us(self.forward)),
+            ("move", us(self.moved)),
+            ("replicate", us(self.replicate)),
+            ("store", us(self.store)),
+            ("update", us(self.update)),
+            ("respond", respond),
+            ("total", spent + respond),
+        ]
+    }
 }

@@ -31,6 +31,21 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
 }
 
+impl Status {
+    /// Why it does not serve, and what to do; none where it does.
+    pub fn unready(&self) -> Option<&'static str> {
+        match self {
+            Status { ready: true, .. } => None,
+            Status { view: None, .. } => Some("it knows no view yet; wait until enough replicas are up"),
+            Status { in_sync: false, .. } => Some("it is not in sync with the others; wait until it has joined"),
+            Status { lease_ms: Some(0), .. } => {
+                Some("its lease has run out; wait until it reaches the controller again")
+            }
+            _ => Some("it is recovering; wait a moment"),
+        }
+    }
+}
+
 /// A view, with addresses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewStatus {

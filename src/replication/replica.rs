@@ -318,6 +318,10 @@ impl Replica {
                 format!("sent `{}` of epoch {epoch}, and the newest view here is of {}", message.word(), view.epoch);
             return self.distrust(from, why);
         }
+        // Who is in no view gets frames that were meant for its earlier incarnation.
+        if self.standing == Standing::Out {
+            return;
+        }
         if view.incarnation_of(from) != Some(incarnation) {
             return self.distrust(from, format!("sent `{}` and is no member of view {epoch}", message.word()));
         }

@@ -128,13 +128,15 @@ impl Journal {
         self.at + frame as u64 <= self.segment.bytes
     }
 
-    /// The segment to make next: long enough for the batch that was put into the buffer.
+    /// The segment to make next: long enough for the batch that was put into the buffer. It replaces the present one where
+    /// that was never begun: at a start, nothing is looked for behind such a segment.
     pub(super) fn next_plan(&self) -> Plan {
         let needed = (PAYLOAD_AT + self.payload_bytes()) as u64;
+        let number = if self.at == 0 { self.segment.number } else { self.segment.number + 1 };
         Plan {
             disk: Arc::clone(&self.disk),
             folder: self.folder.clone(),
-            number: self.segment.number + 1,
+            number,
             bytes: self.segment_bytes.max(needed),
         }
     }
@@ -144,7 +146,7 @@ impl Journal {
         if ((PAYLOAD_AT + self.payload_bytes()) as u64) > segment.bytes {
             return false;
         }
-        debug_assert_eq!(segment.number, self.segment.number + 1, "segments are used in order");
+        debug_assert_eq!(segment.number, self.segment.number + u64::from(self.at > 0), "segments are used in order");
         (self.segment, self.at) = (segment, 0);
         true
     }

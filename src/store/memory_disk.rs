@@ -6,14 +6,13 @@
 //! them all. The death of a process alone loses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, DiskFile, Lock};
-
-/// What a disk writes whole or not at all.
-const SECTOR_BYTES: u64 = 512;
+use super::unsynced::{Change, Contents, Entry, Write};
 
 /// What happens to an operation that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +24,15 @@ pub enum Fault {
 }
 
 /// The disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryDisk(Arc<Mutex<State>>);
+
+/// Without all the bytes.
+impl fmt::Debug for MemoryDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.files()).finish()
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -44,97 +50,6 @@ struct State {
     fault: Option<(u64, Fault)>,
     powerless: bool,
     bytes_max: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Entry {
-    Folder,
-    /// By its place in `files`.
-    File(usize),
-}
-
-#[derive(Debug)]
-enum Change {
-    Add(PathBuf, Entry),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-impl Change {
-    fn folder(&self) -> Option<&Path> {
-        match self {
-            Change::Add(path, _) | Change::Remove(path) | Change::Rename(path, _) => path.parent(),
-        }
-    }
-
-    fn apply(&self, entries: &mut BTreeMap<PathBuf, Entry>) {
-        match self {
-            Change::Add(path, entry) => {
-                entries.insert(path.clone(), *entry);
-            }
-            Change::Remove(path) => {
-                entries.remove(path);
-            }
-            Change::Rename(from, to) => rename(entries, from, to),
-        }
-    }
-}
-
-/// With all that is in it, where it is a folder.
-fn rename(entries: &mut BTreeMap<PathBuf, Entry>, from: &Path, to: &Path) {
-    let moved: Vec<(PathBuf, Entry)> = entries.extract_if(.., |path, _| path.starts_with(from)).collect();
-    for (path, entry) in moved {
-        let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
-        let path = if rest.as_os_str().is_empty() { to.to_owned() } else { to.join(rest) };
-        entries.insert(path, entry);
-    }
-}
-
-#[derive(Debug, Default)]
-struct Contents {
-    bytes: Vec<u8>,
-    durable: Vec<u8>,
-    writes: Vec<Write>,
-}
-
-#[derive(Debug)]
-enum Write {
-    Bytes(u64, Vec<u8>),
-    Length(u64),
-}
-
-impl Write {
-    fn apply(&self, bytes: &mut Vec<u8>) {
-        match self {
-            Write::Bytes(offset, written) => put(bytes, *offset, written),
-            Write::Length(length) => bytes.resize(bytes.len().max(*length as usize), 0),
-        }
-    }
-
-    /// Applies those sectors that the power cut leaves.
-    fn apply_some(&self, bytes: &mut Vec<u8>, keep: &mut dyn FnMut() -> bool) {
-        match self {
-            Write::Length(_) if keep() => self.apply(bytes),
-            Write::Length(_) => {}
-            Write::Bytes(offset, written) => {
-                let (mut at, mut rest) = (*offset, written.as_slice());
-                while !rest.is_empty() {
-                    let sector_rest = (SECTOR_BYTES - at % SECTOR_BYTES) as usize;
-                    let (sector, behind) = rest.split_at(sector_rest.min(rest.len()));
-                    if keep() {
-                        put(bytes, at, sector);
-                    }
-                    (at, rest) = (at + sector.len() as u64, behind);
-                }
-            }
-        }
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, offset: u64, written: &[u8]) {
-    let (start, end) = (offset as usize, offset as usize + written.len());
-    bytes.resize(bytes.len().max(end), 0);
-    bytes[start..end].copy_from_slice(written);
 }
 
 impl MemoryDisk {
@@ -328,13 +243,6 @@ impl State {
 
     fn has_children(&self, path: &Path) -> bool {
         self.entries.keys().any(|other| other.parent() == Some(path))
-    }
-}
-
-impl Contents {
-    fn take(&mut self, write: Write) {
-        write.apply(&mut self.bytes);
-        self.writes.push(write);
     }
 }
 

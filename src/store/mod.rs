@@ -86,6 +86,7 @@ mod segment;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod unsynced;
 mod writer;
 
 pub use command::{

@@ -130,8 +130,9 @@ impl Writer {
             self.report();
             return Ok(());
         }
-        let bytes_before = self.journal.bytes();
         let turned = self.make_room()?;
+        // Only now: while room was made, a snapshot may have ended and made the journal shorter.
+        let bytes_before = self.journal.bytes();
         self.journal.append()?;
         self.report();
         self.journal.note_durable()?;

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::Service;
 use super::client::Client;
 use super::exchange::{Exchange, write_frame};
-use super::input::{Input, Speech};
-use super::listener::Seat;
+use super::input::{Input, READ_BYTES, Speech};
+use crate::accept::Visitor;
 use crate::link::LinkAcceptor;
 use crate::net::TcpStream;
 use crate::protocol::client;
@@ -56,18 +56,23 @@ enum Beginning {
     Foreign(Vec<u8>),
 }
 
-/// Serves a connection until it ends.
-pub(super) async fn run(
+/// Serves a connection until it ends, or is a link.
+pub(super) async fn run(visitor: Visitor, service: Arc<Service>, links: LinkAcceptor, stop: watch::Receiver<bool>) {
+    let Visitor { stream, number, place } = visitor;
+    let end = serve(stream, place.is_some(), service, links, stop).await;
+    tracing::debug!(number, ?end, "a connection to the replica's address ended");
+    drop(place);
+}
+
+/// `welcome` tells whether there is room for a client; else only a replica is heard.
+async fn serve(
     mut stream: TcpStream,
-    seat: Seat,
+    welcome: bool,
     service: Arc<Service>,
     links: LinkAcceptor,
     mut stop: watch::Receiver<bool>,
 ) -> End {
-    let patience = match seat {
-        Seat::Anybody => FRAME_MS_MAX,
-        Seat::Replica => HELLO_MS_MAX,
-    };
+    let patience = if welcome { FRAME_MS_MAX } else { HELLO_MS_MAX };
     let beginning = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => return End::Stopped,
         begun = timeout(Duration::from_millis(patience), begin(&mut stream, &service)) => begun,
@@ -86,9 +91,7 @@ pub(super) async fn run(
             links.accept(stream, hello, rest);
             End::Link
         }
-        Ok(Some(Beginning::Requests(input))) if seat == Seat::Replica => {
-            refuse(&mut stream, &too_many(input.is_lines())).await
-        }
+        Ok(Some(Beginning::Requests(input))) if !welcome => refuse(&mut stream, &too_many(input.is_lines())).await,
         Ok(Some(Beginning::Requests(input))) => {
             let exchange = Exchange::new(input, service.config.limits.pipeline);
             Client::new(stream, service, exchange).serve(stop).await
@@ -98,7 +101,7 @@ pub(super) async fn run(
 
 /// Reads until it is clear who is there; none where the connection ends before.
 async fn begin(stream: &mut TcpStream, service: &Service) -> Option<Beginning> {
-    let mut buffer = BytesMut::new();
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut input = loop {
         match buffer.first().map(|first| Speech::of(*first)) {
             None => {}

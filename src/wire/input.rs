@@ -6,7 +6,7 @@ use crate::protocol::codec::{FRAME_BYTES_MAX, LENGTH_BYTES};
 use crate::protocol::request::{Code, Failure};
 
 /// Room for one read from a socket, in bytes.
-const READ_BYTES: usize = 16 * 1024;
+pub(super) const READ_BYTES: usize = 16 * 1024;
 
 /// Room under which there is made more, in bytes.
 const READ_BYTES_LEAST: usize = 4 * 1024;

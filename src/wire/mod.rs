@@ -9,18 +9,25 @@ mod client;
 mod connection;
 mod exchange;
 mod input;
-mod listener;
 mod log;
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use crate::accept::accept;
 use crate::config::Config;
-use crate::protocol::ids::ReplicaId;
+use crate::link::LinkAcceptor;
+use crate::net::TcpListener;
+use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::port::Port;
 
 pub use client::IDLE_MS_MAX;
 pub use connection::FRAME_MS_MAX;
-pub use listener::serve;
+
+/// Connections past the limits, in which only replicas are heard: clients that take all others must not keep a cluster's
+/// replicas apart. Two links of each peer, and as many again that are being replaced.
+const REPLICA_SEATS: usize = 4 * REPLICAS_MAX;
 
 /// What all connections of one listener share.
 #[derive(Debug)]
@@ -39,4 +46,11 @@ impl Service {
         let names = config.replicas.iter().map(ToString::to_string).collect();
         Service { port, names, url: config.service_url(replica), config }
     }
+}
+
+/// Serves frames, and takes links for `links`, until `stop` holds true or its sender is gone. Then it accepts no more, lets
+/// requests finish that are under way, for at most 5 s, and returns.
+pub async fn serve(listener: TcpListener, service: Arc<Service>, links: LinkAcceptor, stop: watch::Receiver<bool>) {
+    let run = |visitor| connection::run(visitor, service.clone(), links.clone(), stop.clone());
+    accept(listener, &service.config.limits, REPLICA_SEATS, stop.clone(), run).await;
 }

@@ -98,6 +98,16 @@ impl Cluster {
         self.spawn(&["replica", &address])
     }
 
+    /// As [`spawn`](Cluster::spawn), but with at most so many file descriptors.
+    pub fn spawn_limited(&mut self, descriptors: u32, arguments: &[&str]) -> usize {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_primacy")]).args(arguments);
+        command.current_dir(self.folder.path());
+        self.processes.push(Process::spawn_command(command));
+        self.processes.len() - 1
+    }
+
     pub fn process(&mut self, number: usize) -> &mut Process {
         &mut self.processes[number]
     }
@@ -164,6 +174,10 @@ impl Process {
         let mut child = Command::new("true").spawn().expect("true runs");
         child.wait().expect("true ends");
         Process { child, out: Arc::default(), err: Arc::default(), out_end: None }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The lines on stdout so far.

@@ -10,6 +10,8 @@ use primacy::protocol::request::Key;
 use primacy::replication::action::Persist;
 use primacy::replication::event::Event;
 
+use super::mutants::Mutant;
+
 /// What a store holds.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
@@ -53,11 +55,13 @@ pub(crate) struct Disk {
     queue: VecDeque<(u64, Order)>,
     /// Until when the disk is slow.
     pub(crate) slow_until: u64,
+    /// The rule that is switched off.
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl Disk {
     pub(crate) fn new(id: StoreId) -> Disk {
-        Disk { id, store: Store::default(), copy: None, queue: VecDeque::new(), slow_until: 0 }
+        Disk { id, store: Store::default(), copy: None, queue: VecDeque::new(), slow_until: 0, mutant: None }
     }
 
     /// Takes an order; it will be carried out at `at`, or right after those before it. Says when.
@@ -84,7 +88,8 @@ impl Disk {
                 Some(Event::Durable { number })
             }
             Order::BeginCopy => {
-                self.copy = Some(Store::default());
+                let keeps = self.mutant == Some(Mutant::OldRecordsKept);
+                self.copy = Some(if keeps { self.store.clone() } else { Store::default() });
                 None
             }
             Order::Switch => {
@@ -103,10 +108,15 @@ impl Disk {
         }
         self.copy = None;
         self.slow_until = 0;
+        let newest = self.store.records.values().max_by_key(|record| record.version).map(|record| record.id);
+        if let Some(newest) = newest.filter(|_| self.mutant == Some(Mutant::StoreLosesRecord)) {
+            self.store.records.remove(&newest);
+        }
     }
 
     /// The disk is lost; the next start finds an empty store.
     pub(crate) fn wipe(&mut self, rng: &mut Rng) {
-        *self = Disk::new(StoreId(rng.u64(..)));
+        let id = if self.mutant == Some(Mutant::WipedStoreTrusted) { self.id } else { StoreId(rng.u64(..)) };
+        *self = Disk { mutant: self.mutant, ..Disk::new(id) };
     }
 }

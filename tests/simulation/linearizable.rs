@@ -256,3 +256,97 @@ fn write(note: &Note, operation: &Operation) -> Option<Note> {
         Kind::Post(_) | Kind::Get => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use primacy::protocol::ids::{Epoch, Version};
+
+    use super::*;
+
+    const ONE: Content = (1, 1);
+    const TWO: Content = (2, 2);
+
+    fn v(counter: u64) -> Version {
+        Version { epoch: Epoch(1), counter }
+    }
+
+    fn op(called: u64, returned: u64, kind: Kind, answer: Answer) -> Operation {
+        Operation { called, returned, kind, if_match: None, key: None, answer }
+    }
+
+    fn post() -> Operation {
+        op(1, 2, Kind::Post(ONE), Answer::Done(v(1)))
+    }
+
+    fn get(called: u64, returned: u64, content: Content, counter: u64) -> Operation {
+        op(called, returned, Kind::Get, Answer::Found(content, Some(v(counter))))
+    }
+
+    fn judge(operations: impl IntoIterator<Item = Operation>) -> Verdict {
+        check(&mut operations.into_iter().collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn histories_that_are_linearizable() {
+        let put = |called, returned, answer| op(called, returned, Kind::Put(TWO), answer);
+        let done = Answer::Done(v(2));
+        let unknown = || op(3, u64::MAX, Kind::Put(TWO), Answer::Unknown);
+        let keyed =
+            |called, returned| Operation { key: Some(7), ..op(called, returned, Kind::Delete, Answer::Done(v(2))) };
+        let mismatch = Operation { if_match: Some(v(1)), ..op(5, 6, Kind::Delete, Answer::Mismatch) };
+        let good = [
+            ("nothing", vec![]),
+            ("one after the other", vec![post(), get(3, 4, ONE, 1)]),
+            (
+                "a read beside a write sees either",
+                vec![post(), put(3, 8, done.clone()), get(4, 5, ONE, 1), get(6, 7, TWO, 2)],
+            ),
+            ("an unknown write that never was", vec![post(), unknown(), get(5, 6, ONE, 1)]),
+            ("an unknown write that comes late", vec![post(), unknown(), get(5, 6, ONE, 1), get(7, 8, TWO, 2)]),
+            ("one key twice", vec![post(), keyed(3, 4), keyed(5, 6)]),
+            ("a mismatch after a write", vec![post(), put(3, 4, done.clone()), mismatch]),
+            (
+                "404 before and after",
+                vec![
+                    op(0, 1, Kind::Get, Answer::NotFound),
+                    post(),
+                    op(3, 4, Kind::Delete, Answer::Done(v(2))),
+                    op(5, 6, Kind::Put(TWO), Answer::NotFound),
+                ],
+            ),
+            ("a list knows no version", vec![post(), op(3, 4, Kind::Get, Answer::Found(ONE, None)), get(5, 6, ONE, 1)]),
+        ];
+        for (name, operations) in good {
+            assert_eq!(judge(operations), Verdict::Linearizable, "{name}");
+        }
+    }
+
+    #[test]
+    fn histories_that_are_not() {
+        let put = op(3, 4, Kind::Put(TWO), Answer::Done(v(2)));
+        let unknown = op(3, u64::MAX, Kind::Put(TWO), Answer::Unknown);
+        let delete = |called, returned| op(called, returned, Kind::Delete, Answer::Done(v(2)));
+        let conditional = Operation { if_match: Some(v(1)), ..op(5, 6, Kind::Delete, Answer::Done(v(3))) };
+        let bad = [
+            ("a stale read", vec![post(), put.clone(), get(5, 6, ONE, 1)]),
+            ("a read of the future", vec![get(0, 1, ONE, 1), op(2, 3, Kind::Post(ONE), Answer::Done(v(1)))]),
+            ("back and forth", vec![post(), unknown, get(5, 6, TWO, 2), get(7, 8, ONE, 1)]),
+            (
+                "two reads turn back beside a write",
+                vec![post(), op(3, 9, Kind::Put(TWO), Answer::Done(v(2))), get(4, 5, TWO, 2), get(6, 7, ONE, 1)],
+            ),
+            ("404 of a note that is there", vec![post(), op(3, 4, Kind::Get, Answer::NotFound)]),
+            ("back from the dead", vec![post(), delete(3, 4), get(5, 6, ONE, 1)]),
+            ("deleted twice", vec![post(), delete(3, 4), delete(5, 6)]),
+            ("a lost update", vec![post(), put.clone(), conditional]),
+            ("another version", vec![post(), put, get(5, 6, TWO, 3)]),
+            (
+                "a patch that lost the title",
+                vec![post(), op(3, 4, Kind::Patch(Some(5), None), Answer::Done(v(2))), get(5, 6, (5, 0), 2)],
+            ),
+        ];
+        for (name, operations) in bad {
+            assert_eq!(judge(operations), Verdict::No, "{name}");
+        }
+    }
+}

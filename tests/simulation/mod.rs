@@ -12,14 +12,19 @@
 //! each; [`report`] counts what really happened.
 
 pub(crate) mod checks;
+pub(crate) mod clients;
 pub(crate) mod disks;
 pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod linearizable;
 pub(crate) mod links;
+pub(crate) mod mutants;
+pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod plan;
+pub(crate) mod processes;
 pub(crate) mod report;
+pub(crate) mod trace;
 pub(crate) mod views;
 pub(crate) mod workload;
 pub(crate) mod world;

@@ -4,6 +4,7 @@
 use fastrand::Rng;
 use primacy::config::Mode;
 
+use super::mutants::Mutant;
 use super::report::Fault;
 
 /// Nanoseconds in a millisecond: the world's time is in nanoseconds.
@@ -58,6 +59,8 @@ pub(crate) struct Plan {
     pub(crate) hot: u8,
     /// Whether `stale` passes the receiver though its epoch is not yet known there.
     pub(crate) stale_passes: bool,
+    /// The rule that is switched off, where the checks themselves are tried.
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl Plan {
@@ -89,6 +92,7 @@ impl Plan {
             reads: *pick(rng_ref, &[20, 40, 60]),
             hot: *pick(rng_ref, &[20, 60, 95]),
             stale_passes: rng_ref.bool(),
+            mutant: None,
         };
         (plan, rng)
     }

@@ -4,6 +4,7 @@ use primacy::clock::Moment;
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use primacy::protocol::view::{Member, View};
 
+use super::mutants::Mutant;
 use super::plan::{DRIFT_MARGIN, FAILURE_TIMEOUT, LEASE};
 
 /// What the oracle knows of a replica.
@@ -47,6 +48,8 @@ pub(crate) struct Council {
     pub(crate) removals: u64,
     pub(crate) joins: u64,
     pub(crate) synced: u64,
+    /// The rule that is switched off.
+    pub(crate) mutant: Option<Mutant>,
 }
 
 impl Council {
@@ -57,7 +60,17 @@ impl Council {
             .map(|member| Known { member: *member, heard_at: 0, granted_at: 0, leaving: None, joins_after: 0 })
             .collect();
         let view = View { epoch: Epoch(1), primary: ReplicaId(0), in_sync: members, joining: Vec::new() };
-        Council { log: vec![view], known, ppm, all_dead_since: None, revivals: 0, removals: 0, joins: 0, synced: 0 }
+        Council {
+            log: vec![view],
+            known,
+            ppm,
+            all_dead_since: None,
+            revivals: 0,
+            removals: 0,
+            joins: 0,
+            synced: 0,
+            mutant: None,
+        }
     }
 
     pub(crate) fn newest(&self) -> &View {
@@ -80,7 +93,8 @@ impl Council {
         if granted {
             known.granted_at = now;
         }
-        granted.then_some(Moment(sent.0 + LEASE))
+        let endless = self.mutant == Some(Mutant::EndlessLease);
+        granted.then_some(if endless { Moment::NEVER } else { Moment(sent.0 + LEASE) })
     }
 
     /// False suspicion: the replica is to be left out, once that is allowed.
@@ -142,7 +156,8 @@ impl Council {
     fn may_leave(&self, member: &Member, sight: &Sight) -> bool {
         let known = &self.known[member.replica.index()];
         let lease_is_over = sight.now > known.granted_at + self.time_for(LEASE + DRIFT_MARGIN);
-        known.member.incarnation != member.incarnation || lease_is_over
+        let mutant = self.mutant == Some(Mutant::NoWaitForLease);
+        known.member.incarnation != member.incarnation || lease_is_over || mutant
     }
 
     fn is_dead(&self, member: &Member, sight: &Sight) -> bool {
@@ -157,12 +172,16 @@ impl Council {
             self.all_dead_since = None;
             return false;
         }
+        let any = self.mutant == Some(Mutant::AnyStoreRevived);
         let back: Vec<Member> = self
             .known
             .iter()
             .filter(|known| sight.now <= known.heard_at + self.time_for(FAILURE_TIMEOUT))
             .map(|known| known.member)
-            .filter(|member| view.in_sync.iter().any(|it| it.replica == member.replica && it.store == member.store))
+            .filter(|member| sight.alive.contains(&member.incarnation))
+            .filter(|member| {
+                view.in_sync.iter().any(|it| it.replica == member.replica && it.store == member.store) || any
+            })
             .collect();
         if back.is_empty() {
             return false;
@@ -241,8 +260,12 @@ impl Council {
         });
         let Some(member) = joiner.map(|known| known.member) else { return false };
         let mut next = view.clone();
-        next.joining.push(member);
-        next.joining.sort_by_key(|member| member.replica);
+        let members = match self.mutant {
+            Some(Mutant::JoinsWithoutCopy) => &mut next.in_sync,
+            _ => &mut next.joining,
+        };
+        members.push(member);
+        members.sort_by_key(|member| member.replica);
         self.joins += 1;
         self.append(next);
         true

@@ -36,6 +36,8 @@ pub(crate) struct Client {
 pub(crate) struct Knowledge {
     last_tag: u32,
     last_key: u32,
+    /// The newest write with a key, and the key.
+    keyed: Option<(Ask, u32)>,
     largest: u64,
     /// The notes last written, the hot ones.
     hot: Vec<NoteId>,
@@ -89,9 +91,29 @@ impl Knowledge {
             (false, _) => Ask::Delete(id),
         };
         let keyed = ask.is_write() && rng.u8(0..100) < plan.keyed;
+        if keyed
+            && rng.u8(0..16) == 0
+            && let Some(wish) = self.wish_under_used_key(rng)
+        {
+            return wish;
+        }
         let key = keyed.then(|| self.key());
+        if let Some(key) = key {
+            self.keyed = Some((ask, key));
+        }
         let if_match = self.if_match(ask, plan, rng);
         Wish { ask, key, if_match, sends: if keyed { rng.u32(1..=4) } else { 1 } }
+    }
+
+    /// Another request under a key that was used for the same item.
+    fn wish_under_used_key(&mut self, rng: &mut Rng) -> Option<Wish> {
+        let (ask, key) = self.keyed?;
+        let ask = match ask {
+            Ask::Post(_) => Ask::Post((self.tag(), 0)),
+            Ask::Put(id, _) | Ask::Patch(id, ..) | Ask::Delete(id) => Ask::Put(id, (self.tag(), 0)),
+            Ask::Get(_) | Ask::List { .. } => return None,
+        };
+        Some(Wish { ask, key: Some(key), if_match: None, sends: rng.u32(1..=2) })
     }
 
     fn some_note(&mut self, plan: &Plan, rng: &mut Rng) -> NoteId {

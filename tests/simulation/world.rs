@@ -6,29 +6,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
 use primacy::clock::Moment;
-use primacy::config::Mode;
 use primacy::note::NoteId;
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
-use primacy::protocol::message::{Envelope, Message};
-use primacy::protocol::request::Answer;
-use primacy::protocol::view::Member;
 use primacy::replication::action::Action;
-use primacy::replication::event::{Event, Token};
-use primacy::replication::replica::{Identity, Replica};
+use primacy::replication::event::Event;
 
 use super::checks::{self, Checked, Violation, Witness};
-use super::disks::{Disk, Order};
+use super::disks::Disk;
 use super::faults::Mending;
 use super::history::{Ask, Attempt, History, Reply};
-use super::links::{Frame, Link};
+use super::links::Link;
+use super::mutants::Mutant;
 use super::node::{Clock, Node};
 use super::plan::{DRIFT_PPM, FAILURE_TIMEOUT, MS, Plan};
-use super::report::{Counts, Fault};
-use super::views::{Council, Sight};
-use super::workload::{Client, Knowledge, Wish, reply_of, request_of};
-
-/// How often a replica sends its heartbeat (V6).
-const HEARTBEAT: u64 = FAILURE_TIMEOUT / 10;
+use super::report::Counts;
+use super::views::Council;
+use super::workload::{Client, Knowledge, Wish};
 
 /// How soon after the faults all must be in sync and equal.
 const CONVERGES_WITHIN: u64 = 30_000 * MS;
@@ -97,21 +90,31 @@ pub(crate) struct World {
     pub(crate) links: Vec<Vec<Link>>,
     pub(crate) council: Council,
     pub(crate) clients: Vec<Client>,
-    knowledge: Knowledge,
+    pub(crate) knowledge: Knowledge,
     pub(crate) history: History,
-    witness: Witness,
+    pub(crate) witness: Witness,
     pub(crate) counts: Counts,
     pub(crate) stage: Stage,
     healed_at: u64,
-    requests_left: usize,
+    pub(crate) requests_left: usize,
     last_missing: Option<Violation>,
-    trace: Option<Vec<String>>,
-    scratch: Vec<Action>,
+    pub(crate) trace: Option<Vec<String>>,
+    pub(crate) scratch: Vec<Action>,
 }
 
 /// Runs a seed. With `traced`, the failure tells what happened.
 pub(crate) fn run(seed: u64, traced: bool) -> Result<Counts, Box<Failed>> {
     let (plan, rng) = Plan::of_seed(seed);
+    run_plan(plan, rng, traced)
+}
+
+/// Runs a seed with a rule switched off.
+pub(crate) fn run_mutant(seed: u64, mutant: Mutant) -> Result<Counts, Box<Failed>> {
+    let (plan, rng) = Plan::of_seed(seed);
+    run_plan(Plan { mutant: Some(mutant), ..plan }, rng, false)
+}
+
+fn run_plan(plan: Plan, rng: Rng, traced: bool) -> Result<Counts, Box<Failed>> {
     let mut world = World::new(plan, rng, traced);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().cloned();
@@ -130,7 +133,7 @@ pub(crate) fn run(seed: u64, traced: bool) -> Result<Counts, Box<Failed>> {
 /// The queue.
 impl World {
     fn new(plan: Plan, mut rng: Rng, traced: bool) -> World {
-        let nodes: Vec<Node> = (0..plan.replicas).map(|_| new_node(&mut rng)).collect();
+        let nodes: Vec<Node> = (0..plan.replicas).map(|_| new_node(plan.mutant, &mut rng)).collect();
         let link_row = || (0..plan.replicas).map(|_| Link::default()).collect::<Vec<_>>();
         let links = (0..plan.replicas).map(|_| link_row()).collect();
         let council = Council::new(Vec::new(), rng.i64(-DRIFT_PPM..=DRIFT_PPM));
@@ -216,6 +219,7 @@ impl World {
             members.push(self.member(node));
         }
         self.council = Council::new(members, self.rng.i64(-DRIFT_PPM..=DRIFT_PPM));
+        self.council.mutant = self.plan.mutant;
         for node in 0..self.nodes.len() {
             self.start(node);
         }
@@ -245,8 +249,7 @@ impl World {
             Happening::TurnEnds { node, life } if self.lives(node, life) => return self.end_turn(node),
             Happening::Arrives { from, to } => self.arrive(from, to),
             Happening::Disk { node, life } if self.lives(node, life) => {
-                let events = self.nodes[node].disk.complete(self.now, &mut self.rng);
-                events.into_iter().for_each(|event| self.tell(node, event));
+                self.disk_works(node);
             }
             Happening::Timer { node, life } if self.lives(node, life) => {
                 self.nodes[node].timer_at = None;
@@ -282,440 +285,6 @@ impl World {
 
     pub(crate) fn lives(&self, node: usize, life: u64) -> bool {
         self.nodes[node].life == life && self.nodes[node].is_up()
-    }
-}
-
-/// Processes.
-impl World {
-    fn member(&self, node: usize) -> Member {
-        let Node { incarnation, disk, .. } = &self.nodes[node];
-        Member { replica: ReplicaId(node as u8), incarnation: *incarnation, store: disk.id }
-    }
-
-    /// A process starts, from what its disk has.
-    fn start(&mut self, node: usize) {
-        let plan = &self.plan;
-        let it = &mut self.nodes[node];
-        if it.life > 0 {
-            it.incarnation = Incarnation(self.rng.u64(..));
-        }
-        it.life += 1;
-        let identity = Identity {
-            me: ReplicaId(node as u8),
-            incarnation: it.incarnation,
-            mode: plan.mode,
-            min_in_sync: plan.min_in_sync.min(plan.replicas),
-            request_timeout_ms: plan.request_timeout_ms,
-            read_wait_ms: plan.read_wait_ms,
-        };
-        let store = it.disk.store.clone();
-        it.replica = Some(Replica::new(identity, store.records.into_values(), store.keys.into_values()));
-        let life = it.life;
-        for peer in 0..self.nodes.len() {
-            self.links[peer][node].lose_all();
-            self.links[node][peer].begin();
-        }
-        let incarnation = self.nodes[node].incarnation;
-        self.note(|| format!("r{node} starts as {incarnation}"));
-        self.after(0, Happening::Heartbeat { node, life });
-    }
-
-    /// A process dies where it stands. Its clients never learn what became of their requests.
-    pub(crate) fn crash(&mut self, node: usize) {
-        self.note(|| format!("r{node} CRASHES"));
-        let open = std::mem::take(&mut self.nodes[node].open);
-        self.nodes[node].stop();
-        self.nodes[node].disk.crash(&mut self.rng);
-        for peer in 0..self.nodes.len() {
-            self.links[node][peer].lose_some(&mut self.rng);
-        }
-        open.into_iter().for_each(|attempt| self.resolve(attempt, Reply::Unknown));
-    }
-
-    /// Gives a process something for its next turn.
-    fn tell(&mut self, node: usize, event: Event) {
-        self.nodes[node].inbox.push_back(event);
-        self.plan_turn(node);
-    }
-
-    fn plan_turn(&mut self, node: usize) {
-        if !self.nodes[node].in_turn {
-            self.nodes[node].in_turn = true;
-            let time = (self.now + self.rng.u64(0..20_000)).max(self.nodes[node].paused_until);
-            self.at(time, Happening::Turn { node, life: self.nodes[node].life });
-        }
-    }
-
-    fn turn(&mut self, node: usize) -> Checked {
-        if self.nodes[node].paused_until > self.now {
-            let life = self.nodes[node].life;
-            self.at(self.nodes[node].paused_until, Happening::Turn { node, life });
-            return Ok(());
-        }
-        self.counts.turns += 1;
-        let waiting = self.nodes[node].inbox.len();
-        let some = waiting > 1 && self.rng.u8(0..100) < self.plan.short_turns;
-        let count = if some { self.rng.usize(1..=waiting) } else { waiting };
-        for _ in 0..count {
-            if let Some(event) = self.nodes[node].inbox.pop_front() {
-                self.step(node, event)?;
-            }
-        }
-        let now = self.nodes[node].clock.moment(self.now);
-        if self.nodes[node].replica.as_ref().and_then(Replica::next_deadline).is_some_and(|due| due <= now) {
-            self.step(node, Event::Tick)?;
-        }
-        match self.nodes[node].pauses_within.take() {
-            Some(pause) => {
-                self.counts.fired(Fault::PauseWithin);
-                self.note(|| format!("r{node} pauses within its turn for {} ms", pause / MS));
-                self.after(pause, Happening::TurnEnds { node, life: self.nodes[node].life });
-                Ok(())
-            }
-            None => self.end_turn(node),
-        }
-    }
-
-    fn step(&mut self, node: usize, event: Event) -> Checked {
-        self.note(|| format!("r{node} <- {}", brief(&event)));
-        let it = &mut self.nodes[node];
-        let Some(replica) = &mut it.replica else { return Ok(()) };
-        replica.step(it.clock.now(self.now), event, &mut self.scratch);
-        let before = it.epoch;
-        let epoch = replica.view().map_or(Epoch(0), |view| view.epoch);
-        it.wanted.extend(self.scratch.drain(..));
-        if epoch != before {
-            it.epoch = epoch;
-            checks::one_view_per_epoch(&self.nodes[node], before, &self.council.log)?;
-            self.enter(node, epoch);
-        }
-        Ok(())
-    }
-
-    /// A replica has a new view: its links are emptied, and frames that waited for that view go on.
-    fn enter(&mut self, node: usize, epoch: Epoch) {
-        for peer in 0..self.nodes.len() {
-            self.links[node][peer].empty_below(epoch, &mut self.rng);
-            self.after(0, Happening::Arrives { from: peer, to: node });
-        }
-    }
-
-    fn end_turn(&mut self, node: usize) -> Checked {
-        let it = &mut self.nodes[node];
-        it.in_turn = false;
-        let Some(replica) = &mut it.replica else { return Ok(()) };
-        replica.end_turn(it.clock.now(self.now), &mut self.scratch);
-        it.wanted.extend(self.scratch.drain(..));
-        self.carry_out(node)?;
-        let it = &self.nodes[node];
-        let Some(replica) = &it.replica else { return Ok(()) };
-        if self.rng.u8(0..4) == 0 {
-            self.witness.learn(replica)?;
-        }
-        if let Some(deadline) = replica.next_deadline() {
-            let time = it.clock.time_of(deadline);
-            if it.timer_at.is_none_or(|at| at > time) {
-                self.nodes[node].timer_at = Some(time);
-                self.at(time, Happening::Timer { node, life: self.nodes[node].life });
-            }
-        }
-        if !self.nodes[node].inbox.is_empty() {
-            self.plan_turn(node);
-        }
-        Ok(())
-    }
-
-    /// Carries out what a turn wanted, or, where a crash is due, a part of it.
-    fn carry_out(&mut self, node: usize) -> Checked {
-        let wanted = self.nodes[node].wanted.len();
-        let count = match self.nodes[node].crashes_after {
-            Some(count) if wanted > 0 => Some(count % (wanted + 1)),
-            _ => None,
-        };
-        for _ in 0..count.unwrap_or(wanted) {
-            if let Some(action) = self.nodes[node].wanted.pop_front() {
-                self.carry_out_one(node, action)?;
-            }
-        }
-        if count.is_some() {
-            self.counts.fired(Fault::CrashWithin);
-            self.crash(node);
-            self.plan_start(node);
-        }
-        Ok(())
-    }
-
-    fn carry_out_one(&mut self, node: usize, action: Action) -> Checked {
-        self.witness.see(&action)?;
-        checks::nobody_is_distrusted(&action)?;
-        match action {
-            Action::Send { to, epoch, message } => {
-                self.check_writers(&message, epoch)?;
-                for peer in to.iter() {
-                    self.send(node, peer.index(), Envelope { epoch, message: message.clone() });
-                }
-            }
-            Action::Answer { token, answer } => return self.answer(node, token, answer),
-            Action::Persist(persist) => self.order(node, Order::Write(persist)),
-            Action::BeginCopy => self.order(node, Order::BeginCopy),
-            Action::SwitchStore => self.order(node, Order::Switch),
-            Action::ReportSynced { epoch, store } => {
-                let incarnation = self.nodes[node].incarnation;
-                self.note(|| format!("r{node} reports synced in epoch {epoch}"));
-                let delay = self.delay(self.plan.link_delay);
-                self.after(delay, Happening::Synced { node, incarnation, epoch, store });
-            }
-            Action::Distrust { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Invariant 2, where it could break: an item is written, or handed over.
-    fn check_writers(&mut self, message: &Message, epoch: Epoch) -> Checked {
-        match message {
-            Message::Update(update) if update.chosen.is_empty() => {
-                update.records.iter().try_for_each(|record| checks::one_writer(record.id, epoch, &self.nodes))
-            }
-            Message::Moved(moved) => {
-                self.counts.moves += 1;
-                checks::one_writer(moved.record.id, epoch, &self.nodes)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn order(&mut self, node: usize, order: Order) {
-        let slow = if self.nodes[node].disk.slow_until > self.now { 100 } else { 1 };
-        let delay = self.delay(self.plan.disk_delay) * slow;
-        let at = self.nodes[node].disk.push(self.now + delay, order);
-        self.at(at, Happening::Disk { node, life: self.nodes[node].life });
-    }
-
-    fn delay(&mut self, most: u64) -> u64 {
-        match self.rng.u8(0..20) {
-            0 => self.rng.u64(0..=most * 4),
-            _ => self.rng.u64(0..=most),
-        }
-    }
-}
-
-/// Links, leases and views.
-impl World {
-    fn send(&mut self, from: usize, to: usize, envelope: Envelope) {
-        self.counts.frames += 1;
-        self.counts.stale += u64::from(matches!(envelope.message, Message::Stale(_)));
-        self.note(|| format!("r{from} -> r{to} epoch {} {}", envelope.epoch, brief_message(&envelope.message)));
-        // For the member that the sender's view lists; what is refused goes back to whom it came from (L3).
-        let listed = self.council.log.get((envelope.epoch.0 as usize).wrapping_sub(1));
-        let listed = listed.and_then(|view| view.incarnation_of(ReplicaId(to as u8)));
-        let stale = matches!(envelope.message, Message::Stale(_));
-        let incarnation = listed.filter(|_| !stale).unwrap_or(self.nodes[to].incarnation);
-        let slow = if self.links[from][to].slow_until > self.now { 50 } else { 1 };
-        let at = self.now + self.delay(self.plan.link_delay) * slow;
-        let frame = Frame { at, from: self.nodes[from].incarnation, to: incarnation, envelope };
-        if let Some(at) = self.links[from][to].push(frame) {
-            self.at(at, Happening::Arrives { from, to });
-        }
-    }
-
-    fn arrive(&mut self, from: usize, to: usize) {
-        while let Some(frame) = self.links[from][to].pop(self.now, self.nodes[to].epoch, self.plan.stale_passes) {
-            if self.nodes[to].is_up() && frame.to == self.nodes[to].incarnation {
-                let Frame { from: incarnation, envelope, .. } = frame;
-                self.tell(to, Event::Message { from: ReplicaId(from as u8), incarnation, envelope });
-            }
-        }
-    }
-
-    fn up(&self) -> usize {
-        self.nodes.iter().filter(|node| node.is_up()).count()
-    }
-
-    fn heartbeat(&mut self, node: usize) {
-        let life = self.nodes[node].life;
-        if self.nodes[node].paused_until > self.now {
-            return self.at(self.nodes[node].paused_until, Happening::Heartbeat { node, life });
-        }
-        self.after(HEARTBEAT, Happening::Heartbeat { node, life });
-        if self.nodes[node].control_cuts == 0 {
-            let sent = self.nodes[node].clock.moment(self.now);
-            let delay = self.delay(self.plan.link_delay);
-            self.after(delay, Happening::Heard { node, life, sent });
-        }
-    }
-
-    fn heard(&mut self, node: usize, sent: Moment) {
-        let (member, life) = (self.member(node), self.nodes[node].life);
-        let until = self.council.hear(member, sent, self.now, self.up());
-        let delay = self.delay(self.plan.link_delay);
-        if let Some(until) = until {
-            self.after(delay, Happening::Granted { node, life, until });
-        }
-        let newest = self.council.newest().epoch;
-        if self.nodes[node].epoch < newest {
-            self.after(delay, Happening::View { node, life, epoch: newest });
-        }
-    }
-
-    fn meet(&mut self) -> Checked {
-        let wait = self.rng.u64(20 * MS..50 * MS);
-        self.after(wait, Happening::Council);
-        let (mut cut_pairs, mut apart) = (Vec::new(), Vec::new());
-        for from in 0..self.nodes.len() {
-            for to in (0..self.nodes.len()).filter(|to| self.links[from][*to].is_cut()) {
-                let pair = (ReplicaId(from as u8), ReplicaId(to as u8));
-                apart.push(pair);
-                if self.now > self.links[from][to].cut_since + FAILURE_TIMEOUT {
-                    cut_pairs.push(pair);
-                }
-            }
-        }
-        let alive = self.nodes.iter().filter(|node| node.is_up()).map(|node| node.incarnation).collect();
-        let sight = Sight { now: self.now, up: self.up(), alive, cut_pairs, apart };
-        match self.council.decide(&sight) {
-            true => self.new_view(),
-            false => Ok(()),
-        }
-    }
-
-    fn new_view(&mut self) -> Checked {
-        for node in &self.nodes {
-            if let Some(replica) = &node.replica {
-                self.witness.learn(replica)?;
-            }
-        }
-        self.announce();
-        self.witness.committed_is_everywhere(self.council.newest(), &self.nodes)
-    }
-
-    fn announce(&mut self) {
-        let view = self.council.newest();
-        let epoch = view.epoch;
-        let text = self.trace.is_some().then(|| short(&format!("{view:?}")));
-        self.note(|| format!("VIEW {}", text.unwrap_or_default()));
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].control_cuts == 0 && self.nodes[node].is_up() {
-                let delay = self.delay(self.plan.link_delay);
-                self.after(delay, Happening::View { node, life: self.nodes[node].life, epoch });
-            }
-        }
-    }
-}
-
-/// Clients.
-impl World {
-    fn plan_client(&mut self, client: usize, most: u64) {
-        self.clients[client].generation += 1;
-        let generation = self.clients[client].generation;
-        let delay = self.rng.u64(0..=most);
-        self.after(delay, Happening::Client { client, generation });
-    }
-
-    fn client_wakes(&mut self, client: usize) {
-        for attempt in std::mem::take(&mut self.clients[client].open) {
-            self.counts.given_up += 1;
-            self.close(attempt, Reply::Unknown);
-        }
-        let wish = self.clients[client].wish.take().filter(|wish| wish.sends > 0);
-        if let Some(wish) = wish {
-            self.counts.retries += 1;
-            return self.ask(client, wish);
-        }
-        if self.requests_left > 0 {
-            self.requests_left -= 1;
-            let wish = self.knowledge.wish(&self.plan, &mut self.rng);
-            self.ask(client, wish);
-        }
-    }
-
-    /// Sends a wish to some replica; one that may be sent twice sometimes goes to two at once.
-    fn ask(&mut self, client: usize, mut wish: Wish) {
-        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_up()).collect();
-        if up.is_empty() {
-            self.clients[client].wish = Some(wish);
-            return self.plan_client(client, 50 * MS);
-        }
-        let first = up[self.rng.usize(..up.len())];
-        let twice = wish.sends > 1 && self.rng.u8(0..4) == 0;
-        wish.sends -= 1;
-        self.send_request(client, first, &wish);
-        if twice {
-            wish.sends -= 1;
-            let second = up[self.rng.usize(..up.len())];
-            self.send_request(client, second, &wish);
-        }
-        self.clients[client].wish = Some(wish);
-        let patience = self.plan.patience;
-        self.clients[client].generation += 1;
-        let generation = self.clients[client].generation;
-        self.after(patience, Happening::Client { client, generation });
-    }
-
-    fn send_request(&mut self, client: usize, node: usize, wish: &Wish) {
-        let place = self.history.attempts.len();
-        let called = self.history.tick();
-        let Wish { ask, key, if_match, .. } = *wish;
-        let reply = Reply::Open;
-        self.history.attempts.push(Attempt { client, replica: node, ask, key, if_match, called, returned: 0, reply });
-        self.counts.requests += 1;
-        self.clients[client].open.push(place);
-        self.nodes[node].open.insert(place);
-        let arrived = self.nodes[node].clock.moment(self.now);
-        self.tell(node, Event::Request { token: Token(place as u64), request: request_of(wish), arrived });
-    }
-
-    fn answer(&mut self, node: usize, token: Token, answer: Answer) -> Checked {
-        let place = token.0 as usize;
-        if !self.nodes[node].open.remove(&place) {
-            let seen = format!("request {place} was answered again, or by another replica: {answer:?}");
-            return Err(Violation { rule: "each request is answered once", seen });
-        }
-        let reply = reply_of(answer.outcome);
-        self.note_answer(node, place, &reply);
-        let forwarded = self.plan.mode == Mode::RemoteWrite && self.history.attempts[place].ask.is_write();
-        checks::outsiders_are_silent(self.member(node), &reply, forwarded, self.council.newest())?;
-        if let Reply::Done(done) = &reply {
-            self.witness.done_is_committed(*done, self.council.newest(), &self.nodes)?;
-        }
-        self.check_last(self.history.attempts[place].ask, &reply)?;
-        if self.history.attempts[place].reply == Reply::Open {
-            self.resolve(place, reply);
-        }
-        Ok(())
-    }
-
-    fn note_answer(&mut self, node: usize, place: usize, reply: &Reply) {
-        let text = self.trace.is_some().then(|| format!("{:?}: {reply:?}", self.history.attempts[place].ask));
-        self.note(|| format!("r{node} ANSWERS request {place} {}", text.unwrap_or_default()));
-    }
-
-    /// An attempt has ended; its client goes on once all of its attempts have.
-    fn resolve(&mut self, place: usize, reply: Reply) {
-        if self.history.attempts[place].reply != Reply::Open {
-            return;
-        }
-        self.close(place, reply);
-        let client = self.history.attempts[place].client;
-        let Some(it) = self.clients.get_mut(client) else { return };
-        it.open.retain(|open| *open != place);
-        if !it.open.is_empty() {
-            return;
-        }
-        let decided = !matches!(self.history.attempts[place].reply, Reply::Unknown | Reply::NoEffect);
-        // Sometimes a client that was answered asks again, as one whose answer was lost would.
-        if decided && self.rng.u8(0..8) > 0 {
-            it.wish = None;
-        }
-        self.plan_client(client, self.plan.think);
-    }
-
-    fn close(&mut self, place: usize, reply: Reply) {
-        let tick = self.history.tick();
-        let attempt = &mut self.history.attempts[place];
-        attempt.returned = tick;
-        self.knowledge.learn(attempt.ask, &reply);
-        self.counts.answered(attempt.ask, &reply);
-        attempt.reply = reply;
     }
 }
 
@@ -772,48 +341,23 @@ impl World {
     }
 
     /// When all is well, nothing is refused.
-    fn check_last(&self, ask: Ask, reply: &Reply) -> Checked {
+    pub(crate) fn check_last(&self, attempt: &Attempt, reply: &Reply) -> Checked {
         let patient = self.plan.request_timeout_ms >= 5_000 && self.plan.read_wait_ms >= 3_000;
         let refused = patient && matches!(reply, Reply::NoEffect | Reply::Unknown);
-        match self.stage >= Stage::Reading && refused {
+        match attempt.client == self.plan.clients && refused {
             true => Err(Violation {
                 rule: "when faults have stopped, every request is answered",
-                seen: format!("{ask:?} was answered {reply:?}"),
+                seen: format!("{:?} was answered {reply:?}", attempt.ask),
             }),
             false => Ok(()),
         }
     }
 }
 
-fn new_node(rng: &mut Rng) -> Node {
+fn new_node(mutant: Option<Mutant>, rng: &mut Rng) -> Node {
     let ppm = rng.i64(-DRIFT_PPM..=DRIFT_PPM);
     let clock = Clock { start: rng.u64(0..1_000_000 * MS), ppm, wall_skew_ms: rng.u64(0..10_000) };
-    Node::new(clock, Disk::new(StoreId(rng.u64(..))))
-}
-
-/// Shorter than Debug's text.
-fn short(text: &str) -> String {
-    let mut text =
-        text.replace("Version { epoch: Epoch(", "v").replace("), counter: ", "-").replace("ReplicaId(", "r(");
-    for (long, brief) in [("NoteId(", "n("), ("Incarnation(", "i("), ("StoreId(", "s("), ("Record { id:", "{")] {
-        text = text.replace(long, brief);
-    }
-    text
-}
-
-/// A line for an event.
-fn brief(event: &Event) -> String {
-    match event {
-        Event::Message { from, envelope, .. } => {
-            format!("r{} epoch {} {}", from.0, envelope.epoch, brief_message(&envelope.message))
-        }
-        Event::Request { token, request, .. } => format!("request {} {}", token.0, short(&format!("{request:?}"))),
-        Event::View(view) => format!("view {}", view.epoch),
-        other => short(&format!("{other:?}")),
-    }
-}
-
-/// A line for a message.
-fn brief_message(message: &Message) -> String {
-    short(&format!("{message:?}"))
+    let mut disk = Disk::new(StoreId(rng.u64(..)));
+    disk.mutant = mutant;
+    Node::new(clock, disk)
 }

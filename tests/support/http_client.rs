@@ -1,11 +1,10 @@
 //! A listener on a free port, and a client that sends it raw bytes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use primacy::config::{Address, Config, Durability, Limits, LinkUse, LogStyle, Mode};
+use primacy::config::{Address, Config, Limits, LogStyle, Mode};
 use primacy::http::{Service, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,23 +57,8 @@ impl Server {
 }
 
 fn config() -> Config {
-    Config {
-        service: 0,
-        sync: Mode::RemoteWrite,
-        replicas: vec![Address::new("a", 1), Address::new("b", 2)],
-        min_in_sync: 1,
-        failure_timeout_ms: 1000,
-        link_delay_us: 0,
-        links: LinkUse::Persistent,
-        data: PathBuf::new(),
-        durability: Durability::Memory,
-        log: LogStyle::Off,
-        request_timeout_ms: 5000,
-        read_wait_ms: 3000,
-        hosts: vec!["notes.example".into()],
-        listen: None,
-        limits: Limits::default(),
-    }
+    let config = Config::new(Mode::RemoteWrite, vec![Address::new("a", 1), Address::new("b", 2)], 0);
+    Config { log: LogStyle::Off, hosts: vec!["notes.example".into()], ..config }
 }
 
 /// A raw connection.

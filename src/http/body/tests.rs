@@ -1,25 +1,25 @@
-use super::{Chunked, EXTRA_BYTES_MAX, LINE_BYTES_MAX, Progress};
+use bytes::BytesMut;
+
+use super::{Chunked, EXTRA_BYTES_MAX, LINE_BYTES_MAX};
 use crate::http::refusal::Refusal;
 
 const BODY_MAX: usize = 64;
 
 /// The body, and how many bytes of the input it took; none where more is needed.
 fn decode(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Refusal> {
-    let mut body = Vec::new();
-    let Progress { consumed, done } = Chunked::default().decode(input, &mut body, BODY_MAX)?;
-    Ok(done.then_some((body, consumed)))
+    decode_cut(input, input.len())
 }
 
 /// Shows the input in two pieces that meet at `cut`.
 fn decode_cut(input: &[u8], cut: usize) -> Result<Option<(Vec<u8>, usize)>, Refusal> {
-    let mut body = Vec::new();
     let mut chunks = Chunked::default();
-    let first = chunks.decode(&input[..cut], &mut body, BODY_MAX)?;
-    if first.done {
-        return Ok(Some((body, first.consumed)));
+    let mut buffer = BytesMut::from(&input[..cut]);
+    if chunks.take(&mut buffer, BODY_MAX)? {
+        return Ok(Some((chunks.body, cut - buffer.len())));
     }
-    let second = chunks.decode(&input[first.consumed..], &mut body, BODY_MAX)?;
-    Ok(second.done.then_some((body, first.consumed + second.consumed)))
+    buffer.extend_from_slice(&input[cut..]);
+    let done = chunks.take(&mut buffer, BODY_MAX)?;
+    Ok(done.then_some((chunks.body, input.len() - buffer.len())))
 }
 
 const GOOD: &[(&[u8], &[u8], &str)] = &[

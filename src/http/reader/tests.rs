@@ -1,10 +1,14 @@
 use super::{Phase, Reader};
-use crate::config::Limits;
+use crate::config::{Config, Limits, Mode};
 use crate::http::origin::Hosts;
 use crate::http::refusal::Refusal;
 use crate::http::routes::{Ask, Plan};
 
 const HOST: &str = "Host: localhost\r\n";
+
+fn hosts() -> Hosts {
+    Hosts::of(&Config::new(Mode::RemoteWrite, Vec::new(), 0))
+}
 
 fn limits() -> Limits {
     Limits { request_line_bytes: 100, head_bytes: 1000, fields: 10, body_bytes: 100, ..Limits::default() }
@@ -12,7 +16,7 @@ fn limits() -> Limits {
 
 /// All requests in pieces that are read one after another, and why the last could not be read.
 fn read(pieces: &[&[u8]]) -> (Vec<(Plan, Ask)>, Option<Refusal>) {
-    let hosts = Hosts::new(std::iter::empty());
+    let hosts = hosts();
     let mut reader = Reader::default();
     let mut requests = Vec::new();
     for piece in pieces {
@@ -212,7 +216,7 @@ fn some_requests_are_refused_but_end_where_they_say() {
     for (text, status, keep_alive, why) in table {
         let (requests, refusal) = read(&[text.as_bytes()]);
         assert_eq!(refusal, None, "{text:?}");
-        let [(plan, Ask::Refuse(refusal))] = requests.as_slice() else { panic!("{text:?}: {requests:?}") };
+        let [(plan, Err(refusal))] = requests.as_slice() else { panic!("{text:?}: {requests:?}") };
         assert_eq!((refusal.status, plan.keep_alive), (status, keep_alive), "{text:?}: {why}");
     }
 }
@@ -237,7 +241,7 @@ fn connections_stay_open_as_the_version_says() {
 
 #[test]
 fn a_reader_knows_what_it_waits_for() {
-    let hosts = Hosts::new(std::iter::empty());
+    let hosts = hosts();
     let mut reader = Reader::default();
     let text = format!("PUT /note/1 HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}");
     let body_at = text.len() - 2;

@@ -62,8 +62,7 @@
 //!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `times` are the times of all. `consensus` is the
 //!   group: `consensus/types` what it agrees on, `consensus/log_state` and `consensus/log_store` its log on a
 //!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other. `task`
-//!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions. `fixed` is the view of all
-//!   configured replicas.
+//!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions.
 //! * `link`: the connections to each peer. `hello` greets; `dial` sends what `outgoing` and its `window` hold, in
 //!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `backoff` and `delay` are its
 //!   times.

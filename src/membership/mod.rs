@@ -16,14 +16,13 @@
 //! ```
 //!
 //! In reading order: [`times`], [`controller`], [`heartbeat`], `founding`, `consensus`, `task`, and [`Membership`], which is
-//! what a node uses. [`fixed`] is the stand-in for clusters that never change.
+//! what a node uses.
 //!
 //! What this does not do: it opens no connection (the node's control links carry its frames, and may lose any), and it
 //! knows nothing of notes.
 
 mod consensus;
 pub mod controller;
-pub mod fixed;
 mod founding;
 pub mod heartbeat;
 mod task;

@@ -1,4 +1,5 @@
-//! Accepting client connections: how many, from whom, and until when. What is said on them is not known here.
+//! Accepting client connections, and parting from them: how many, from whom, and until when. What is said on them is
+//! not known here.
 //!
 //! A listener has two bounds of its own, in all and per address. A third one holds for all listeners of the process
 //! together: file descriptors are kept back for links, listeners and stores, so that however many clients come, the
@@ -13,6 +14,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
@@ -25,6 +27,11 @@ const STOP_MS: u64 = 5_000;
 
 /// How long accepting pauses where the system has no more file descriptors, in ms: trying at once would only spin.
 const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// How long a connection is read further after its last answer, in ms, and how many bytes: closing with unread bytes
+/// resets it, and the client might lose the answer (RFC 9112 section 9.6).
+const LINGER_MS: u64 = 2_000;
+const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// File descriptors that clients never get. Five replicas in one process, the most that are usual, have about 150: for
 /// each four connections with each peer, two listeners, the journals, the runtime. The rest is for connections without a
@@ -111,6 +118,27 @@ pub async fn accept<F>(
 /// Returns once `stop` holds true. That its sender is gone is as good as a stop.
 pub async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Ends a connection's output so that the last answer arrives: what the client still sends is read until it closes too,
+/// within bounds. False where the client is gone already.
+pub async fn part<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> bool {
+    if stream.shutdown().await.is_err() {
+        return false;
+    }
+    let drain = async {
+        let mut scratch = vec![0; 16 * 1024];
+        let mut left = LINGER_BYTES_MAX;
+        while left > 0 {
+            match stream.read(&mut scratch).await {
+                Ok(0) | Err(_) => break,
+                Ok(length) => left = left.saturating_sub(length),
+            }
+        }
+    };
+    // Past the time the client loses what it did not read.
+    let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
+    true
 }
 
 /// Whether only this connection failed, before it was accepted (accept(2)).

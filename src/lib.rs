@@ -41,7 +41,7 @@
 //! It flows down one side and up the other, once. Each layer imports only what is below it:
 //!
 //! ```text
-//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept > config > protocol > note, clock
+//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept, rest > config > protocol > note, clock
 //! ```
 //!
 //! `net` and `observe` may be used by all but `replication` and `protocol`. `tests/architecture.rs` holds all of this.
@@ -75,9 +75,10 @@
 //! * `wire`: frames and lines on a replica's address. `connection` finds out who is there, `client` owns a client's
 //!   socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as if they had
 //!   come by HTTP.
+//! * `rest`: what requests over HTTP mean. A `request` has a head, `origin` tells foreign ones, `routes` understands them;
+//!   `answers` writes what comes back, `refusal` why nothing else does.
 //! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
-//!   `reader`, `head` and `body` read requests, `origin` tells foreign ones, `routes` understands them, `answers`,
-//!   `refusal` and `response` write what comes back.
+//!   `reader`, `head` and `body` cut bytes into requests, `response` is what answers are written with.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
 //!   `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
@@ -107,5 +108,6 @@ pub mod note;
 pub mod observe;
 pub mod protocol;
 pub mod replication;
+mod rest;
 pub mod store;
 pub mod wire;

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::head::LONE_LF;
-use super::refusal::Refusal;
+use crate::rest::Refusal;
 
 /// Longest line of a chunked body: a size with its extensions, or a trailer field. Nobody here reads either, so they
 /// are checked and dropped.

@@ -11,21 +11,16 @@ use tokio::time::timeout;
 use super::Service;
 use super::exchange::Exchange;
 use super::reader::Phase;
-use super::refusal::Refusal;
-use crate::accept::{Place, Visitor, stopped};
+use crate::accept::{Place, Visitor, part, stopped};
 use crate::clock::{Alarm, Moment};
 use crate::net::TcpStream;
 use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::protocol::request::Code;
+use crate::rest::Refusal;
 
 /// How long after its own deadlines the replica may take to answer, in ms. Only a replica that is stuck or has ended
 /// takes longer.
 const ANSWER_GRACE_MS: u64 = 5_000;
-
-/// How long a connection is read further after its last answer, in ms, and how many bytes: closing with unread bytes
-/// resets it, and the client might lose the answer (RFC 9112 section 9.6).
-const LINGER_MS: u64 = 2_000;
-const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +31,7 @@ enum End {
     Idle,
     /// The client reset it, or did not read its answer in time.
     Lost,
-    /// The replica could not go on with a list.
+    /// The replica could not go on with a list: it is closed at once, so that the list does not look complete.
     Broken,
 }
 
@@ -89,7 +84,11 @@ impl Connection {
                 }
             }
             if self.exchange.is_finished() {
-                return self.close().await;
+                return match self.exchange.broken {
+                    true => End::Broken,
+                    false if part(&mut self.stream).await => End::Finished,
+                    false => End::Lost,
+                };
             }
             let deadline = clock.instant(self.deadline(now));
             let wants_input = self.exchange.wants_input();
@@ -178,29 +177,5 @@ impl Connection {
         self.exchange
             .refuse(Refusal::new(408, Code::Timeout, format!("the {part} was not complete after {ms} ms")), now);
         true
-    }
-
-    /// Closes so that the last answer arrives: ends the output, and reads what the client still sends until it closes
-    /// too, within bounds. After an answer that broke off it is closed at once.
-    async fn close(&mut self) -> End {
-        if self.exchange.broken {
-            return End::Broken;
-        }
-        if self.stream.shutdown().await.is_err() {
-            return End::Lost;
-        }
-        let drain = async {
-            let mut scratch = vec![0; 16 * 1024];
-            let mut left = LINGER_BYTES_MAX;
-            while left > 0 {
-                match self.stream.read(&mut scratch).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(length) => left = left.saturating_sub(length),
-                }
-            }
-        };
-        // Past the time the client loses what it did not read.
-        let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
-        End::Finished
     }
 }

@@ -10,17 +10,15 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::Service;
-use super::answers::{Draft, Reply};
-use super::head::Method;
 use super::reader::{BUFFER_KEPT_MAX, Phase, Reader};
-use super::refusal::Refusal;
-use super::response::{self, Date, put, put_number};
-use super::routes::{Ask, Plan, Resource, stream_page};
+use super::response::{self, Date};
 use crate::clock::Moment;
 use crate::note::{Note, NoteId};
 use crate::observe::classic;
 use crate::protocol::port::{Call, Said, Tag};
 use crate::protocol::request::{Answer, Code, Outcome, Request};
+use crate::rest::{Ask, Draft, Method, Plan, Refusal, Reply, Resource};
+use crate::rest::{put, put_notes, put_number, reason, stream_page};
 
 /// Past so many bytes answers are written before more are made.
 const OUT_BYTES_MAX: usize = 64 * 1024;
@@ -243,7 +241,8 @@ impl Exchange {
     fn render_piece(&mut self, request: &mut Pending, notes: &[(NoteId, Note)], more: bool, now: Moment) {
         let behind = notes.last().filter(|_| more).map(|(last, _)| *last);
         let http10 = request.plan.http10;
-        self.draft.put_notes(notes, !request.streaming, behind.is_none());
+        put_notes(&mut self.draft.body, notes, !request.streaming, behind.is_none());
+        put(&mut self.draft.body, &[if behind.is_none() { "\n" } else { "" }]);
         if !request.streaming {
             request.streaming = true;
             self.last |= http10;
@@ -271,7 +270,7 @@ impl Exchange {
         }
         let out = &mut self.out;
         put_number(out, "HTTP/1.1 ", u64::from(*status), " ");
-        put(out, &[response::reason(*status), "\r\nDate: ", self.date.at(now, &self.service.port.clock()), "\r\n"]);
+        put(out, &[reason(*status), "\r\nDate: ", self.date.at(now, &self.service.port.clock()), "\r\n"]);
         out.extend_from_slice(fields);
         for (name, value) in ["Primacy-Replica: ", "Primacy-Primary: "].iter().zip(self.service.names(*primary)) {
             value.inspect(|value| put(out, &[name, value, "\r\n"]));

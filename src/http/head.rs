@@ -8,9 +8,9 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
-use super::refusal::Refusal;
 use crate::config::Limits;
 use crate::protocol::request::Code;
+use crate::rest::{Head, Method, Refusal};
 
 /// Most header fields that any configuration can allow: their places are on the stack.
 pub(crate) const FIELDS_MAX: usize = 256;
@@ -48,43 +48,6 @@ pub(crate) fn find_end(bytes: &[u8], line: &mut usize, limits: &Limits) -> Resul
     }
 }
 
-/// The methods of RFC 9110 section 9 and RFC 5789.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Method {
-    Get,
-    Head,
-    Options,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    /// Not served here, like all others; what follows it may be no HTTP.
-    Connect,
-    #[default]
-    Other,
-}
-
-impl Method {
-    /// In the order of the variants.
-    const WORDS: [&str; 9] = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "?"];
-
-    fn parse(word: &str) -> Method {
-        use Method::*;
-        let all = [Get, Head, Options, Post, Put, Patch, Delete, Connect];
-        all.into_iter().find(|method| method.word() == word).unwrap_or(Other)
-    }
-
-    /// The method as it is written.
-    pub(crate) fn word(self) -> &'static str {
-        Method::WORDS[self as usize]
-    }
-
-    /// Whether it changes notes.
-    pub(crate) fn writes(self) -> bool {
-        matches!(self, Method::Post | Method::Put | Method::Patch | Method::Delete)
-    }
-}
-
 /// How the end of a request's body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -94,117 +57,72 @@ pub(crate) enum Framing {
     Chunked,
 }
 
-/// A request's head, in the bytes that it came in.
-#[derive(Debug)]
-pub(crate) struct Head<'h, 'b> {
-    pub(crate) method: Method,
-    /// From `/` on, or `*`.
-    pub(crate) path: &'b str,
-    /// Behind the `?`.
-    pub(crate) query: &'b str,
-    /// The host that is asked, port and all: the target's where it names one (RFC 9112 section 3.2.2), else Host's.
-    pub(crate) authority: Option<&'b str>,
-    pub(crate) http10: bool,
-    pub(crate) framing: Framing,
-    fields: &'h [Header<'b>],
+/// Reads a whole head, as long as [`find_end`] found it to be.
+pub(crate) fn parse<'h, 'b>(
+    bytes: &'b [u8],
+    limits: &Limits,
+    fields: &'h mut Fields<'b>,
+) -> Result<(Head<'h, 'b>, Framing), Refusal> {
+    let fields_max = limits.fields.min(FIELDS_MAX);
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, &mut fields[..fields_max]) {
+        Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
+        Ok(_) => return Err(Refusal::bad("the request's head is malformed")),
+        Err(error) => return Err(syntax(error, bytes, fields_max)),
+    }
+    let (Some(word), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(Refusal::bad("the request line is malformed"));
+    };
+    let method = Method::parse(word);
+    let (authority, path, query) = split_target(target, method).ok_or(Refusal::bad(BAD_TARGET))?;
+    let (http10, fields) = (minor == 0, &*request.headers);
+    let mut head = Head { method, path, query, authority, http10, has_body: false, fields };
+    let host = find_host(&head)?;
+    head.authority = authority.or(host);
+    let framing = find_framing(&head, limits)?;
+    head.has_body = framing != Framing::None;
+    Ok((head, framing))
 }
 
-impl<'h, 'b> Head<'h, 'b> {
-    /// Reads a whole head, as long as [`find_end`] found it to be.
-    pub(crate) fn parse(bytes: &'b [u8], limits: &Limits, fields: &'h mut Fields<'b>) -> Result<Self, Refusal> {
-        let fields_max = limits.fields.min(FIELDS_MAX);
-        let mut request = httparse::Request::new(&mut []);
-        match request.parse_with_uninit_headers(bytes, &mut fields[..fields_max]) {
-            Ok(httparse::Status::Complete(length)) if length == bytes.len() => {}
-            Ok(_) => return Err(Refusal::bad("the request's head is malformed")),
-            Err(error) => return Err(syntax(error, bytes, fields_max)),
+/// RFC 9112 section 3.2: HTTP/1.1 needs Host; nobody may send it twice.
+fn find_host<'b>(head: &Head<'_, 'b>) -> Result<Option<&'b str>, Refusal> {
+    let rule = "there must be one Host field";
+    match head.value("host", rule)?.map(std::str::from_utf8) {
+        None if !head.http10 => Err(Refusal::bad(rule)),
+        host => host.transpose().map_err(|_| Refusal::bad("the host is not ASCII")),
+    }
+}
+
+/// RFC 9112 section 6.3.
+fn find_framing(head: &Head<'_, '_>, limits: &Limits) -> Result<Framing, Refusal> {
+    let length = find_length(head)?;
+    let codings: Vec<&[u8]> = head.items("transfer-encoding").collect();
+    let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    match (length, codings.as_slice()) {
+        (None, []) => Ok(Framing::None),
+        (Some(length), []) if length > limits.body_bytes => Err(Refusal::too_long(413, "body", limits.body_bytes)),
+        (Some(length), []) => Ok(Framing::Length(length)),
+        (Some(_), _) => Err(Refusal::bad("both Content-Length and Transfer-Encoding are given; send one")),
+        // Sections 6.1 and 7: HTTP/1.0 has no codings. Without `chunked` once, at the end, nobody knows where the body
+        // ends.
+        (None, [before @ .., last]) => match before {
+            _ if head.http10 || !is_chunked(last) || before.iter().any(is_chunked) => Err(Refusal::bad(BAD_CODING)),
+            [] => Ok(Framing::Chunked),
+            _ => Err(Refusal::new(501, Code::Unsupported, "the only transfer coding known here is `chunked`")),
+        },
+    }
+}
+
+/// RFC 9112 section 6.3: one field, of digits only. A list of equal numbers might be taken; it is not.
+fn find_length(head: &Head<'_, '_>) -> Result<Option<usize>, Refusal> {
+    let rule = "Content-Length must be one decimal number, given once";
+    let Some(value) = head.value("content-length", rule)? else { return Ok(None) };
+    match std::str::from_utf8(value) {
+        // More digits than a usize holds are a number all the same, and too large for every limit.
+        Ok(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Some(digits.parse().unwrap_or(usize::MAX)))
         }
-        let (Some(word), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
-            return Err(Refusal::bad("the request line is malformed"));
-        };
-        let method = Method::parse(word);
-        let (authority, path, query) = split_target(target, method).ok_or(Refusal::bad(BAD_TARGET))?;
-        let http10 = minor == 0;
-        let mut head = Head { method, path, query, authority, http10, framing: Framing::None, fields: request.headers };
-        let host = head.host()?;
-        head.authority = authority.or(host);
-        head.framing = head.find_framing(limits)?;
-        Ok(head)
-    }
-
-    /// The values of all fields of this name, in order.
-    pub(crate) fn values(&self, name: &'static str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b> {
-        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    }
-
-    /// The members of the lists in all fields of this name (RFC 9110 section 5.6.1).
-    pub(crate) fn items(&self, name: &'static str) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b> {
-        self.values(name).flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
-    }
-
-    /// The value of a field that may be there once only.
-    pub(crate) fn value(&self, name: &'static str, rule: &'static str) -> Result<Option<&'b [u8]>, Refusal> {
-        let mut values = self.values(name);
-        let value = values.next();
-        if values.next().is_some() { Err(Refusal::bad(rule)) } else { Ok(value) }
-    }
-
-    /// Whether the client keeps the connection (RFC 9112 section 9.3).
-    pub(crate) fn keeps_alive(&self) -> bool {
-        let has = |option: &[u8]| self.items("connection").any(|item| item.eq_ignore_ascii_case(option));
-        !has(b"close") && (!self.http10 || has(b"keep-alive"))
-    }
-
-    /// Whether the client waits for `100 Continue` (RFC 9110 section 10.1.1; in HTTP/1.0 it does not).
-    pub(crate) fn waits(&self) -> Result<bool, Refusal> {
-        let mut values = self.values("expect").filter(|_| !self.http10);
-        match (values.next(), values.next()) {
-            (None, _) => Ok(false),
-            (Some(value), None) if value.eq_ignore_ascii_case(b"100-continue") => Ok(true),
-            _ => Err(Refusal::new(417, Code::Unsupported, "the only expectation that can be met is 100-continue")),
-        }
-    }
-
-    /// RFC 9112 section 3.2: HTTP/1.1 needs Host; nobody may send it twice.
-    fn host(&self) -> Result<Option<&'b str>, Refusal> {
-        let rule = "there must be one Host field";
-        match self.value("host", rule)?.map(std::str::from_utf8) {
-            None if !self.http10 => Err(Refusal::bad(rule)),
-            host => host.transpose().map_err(|_| Refusal::bad("the host is not ASCII")),
-        }
-    }
-
-    /// RFC 9112 section 6.3.
-    fn find_framing(&self, limits: &Limits) -> Result<Framing, Refusal> {
-        let length = self.length()?;
-        let codings: Vec<&[u8]> = self.items("transfer-encoding").collect();
-        let is_chunked = |coding: &&[u8]| coding.eq_ignore_ascii_case(b"chunked");
-        match (length, codings.as_slice()) {
-            (None, []) => Ok(Framing::None),
-            (Some(length), []) if length > limits.body_bytes => Err(Refusal::too_long(413, "body", limits.body_bytes)),
-            (Some(length), []) => Ok(Framing::Length(length)),
-            (Some(_), _) => Err(Refusal::bad("both Content-Length and Transfer-Encoding are given; send one")),
-            // Sections 6.1 and 7: HTTP/1.0 has no codings. Without `chunked` once, at the end, nobody knows where the
-            // body ends.
-            (None, [before @ .., last]) => match before {
-                _ if self.http10 || !is_chunked(last) || before.iter().any(is_chunked) => Err(Refusal::bad(BAD_CODING)),
-                [] => Ok(Framing::Chunked),
-                _ => Err(Refusal::new(501, Code::Unsupported, "the only transfer coding known here is `chunked`")),
-            },
-        }
-    }
-
-    /// RFC 9112 section 6.3: one field, of digits only. A list of equal numbers might be taken; it is not.
-    fn length(&self) -> Result<Option<usize>, Refusal> {
-        let rule = "Content-Length must be one decimal number, given once";
-        let Some(value) = self.value("content-length", rule)? else { return Ok(None) };
-        match std::str::from_utf8(value) {
-            // More digits than a usize holds are a number all the same, and too large for every limit.
-            Ok(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(Some(digits.parse().unwrap_or(usize::MAX)))
-            }
-            _ => Err(Refusal::bad(rule)),
-        }
+        _ => Err(Refusal::bad(rule)),
     }
 }
 

@@ -1,23 +1,20 @@
 //! HTTP/1.1 on the service port.
 //!
 //! ```text
-//!   socket ─ connection ─ exchange ─ reader: head, body ─ routes ── Call ──> the replica
-//!                                └── response <─ answers <────────── Said ──<
+//!   socket ─ connection ─ exchange ─ reader: head, body ── rest ── Call ──> the replica
+//!                                └── response <─────────── rest <─ Said ──<
 //! ```
 //!
 //! Everything but `connection` is pure: bytes and moments in, calls and bytes out. httparse reads the syntax of a head;
-//! the rest of RFC 9112 is here, at its strictest. There is no TLS and no HTTP/2 here.
+//! the rest of RFC 9112 is here, at its strictest. What a request means, and the body of its answer, is
+//! [`crate::rest`]'s. There is no TLS and no HTTP/2 here.
 
-mod answers;
 mod body;
 mod connection;
 mod exchange;
 mod head;
-mod origin;
 mod reader;
-mod refusal;
 mod response;
-mod routes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -29,6 +26,7 @@ use crate::config::Config;
 use crate::net::TcpListener;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Port;
+use crate::rest::Hosts;
 
 /// Connections past the limits that are told so at one time.
 const TURNED_AWAY_MAX: usize = 16;
@@ -38,7 +36,7 @@ const TURNED_AWAY_MAX: usize = 16;
 pub struct Service {
     port: Port,
     config: Arc<Config>,
-    hosts: origin::Hosts,
+    hosts: Hosts,
     /// The replicas' addresses, in config order.
     addresses: Vec<String>,
     /// Which of them answers.
@@ -51,7 +49,7 @@ impl Service {
     /// The service of `replica`, whose loop reads the other end of `port`.
     pub fn new(port: Port, config: Arc<Config>, replica: ReplicaId) -> Service {
         Service {
-            hosts: origin::Hosts::of(&config),
+            hosts: Hosts::of(&config),
             addresses: config.replicas.iter().map(ToString::to_string).collect(),
             replica,
             primary: AtomicU8::new(u8::MAX),

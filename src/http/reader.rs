@@ -6,12 +6,10 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::body::{Chunked, is_token_byte};
-use super::head::{self, FIELDS_MAX, Framing, Head};
-use super::origin::Hosts;
-use super::refusal::Refusal;
-use super::routes::{Ask, Plan};
+use super::head::{self, FIELDS_MAX, Framing};
 use crate::config::Limits;
 use crate::observe::classic;
+use crate::rest::{Ask, Hosts, Plan, Refusal};
 
 /// Bytes that a read may bring at least.
 const READ_BYTES_MIN: usize = 4 * 1024;
@@ -135,10 +133,10 @@ impl Reader {
         let Some(length) = head::find_end(&self.buffer, &mut self.line, limits)? else { return Ok(None) };
         (self.line, self.empty_lines) = (0, 0);
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
-        let head = Head::parse(&self.buffer[..length], limits, &mut fields)?;
+        let (head, framing) = head::parse(&self.buffer[..length], limits, &mut fields)?;
         let (plan, refusal) = Plan::of(&head, hosts);
-        let waits = head.waits().unwrap_or(true) && head.framing != Framing::None;
-        let request = UnderWay { plan, refusal, framing: head.framing, chunks: Chunked::default(), waits };
+        let waits = head.has_body && head.waits().unwrap_or(true);
+        let request = UnderWay { plan, refusal, framing, chunks: Chunked::default(), waits };
         self.buffer.advance(length);
         Ok(Some(request))
     }

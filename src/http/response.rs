@@ -1,22 +1,13 @@
-//! What answers are written with: status lines, fields, chunks.
+//! What answers are written with beside their own fields: times and chunks.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock::{Clock, Moment};
 use crate::protocol::request::Phases;
+use crate::rest::{put, put_number};
 
 /// Asks for the body that a client holds back (RFC 9110 section 15.2.1).
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// Appends pieces of text.
-pub(crate) fn put(out: &mut Vec<u8>, pieces: &[&str]) {
-    pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
-}
-
-/// Appends a number between two pieces of text.
-pub(crate) fn put_number(out: &mut Vec<u8>, before: &str, number: u64, behind: &str) {
-    put(out, &[before, itoa::Buffer::new().format(number), behind]);
-}
 
 /// Appends `Server-Timing` (W3C), in ms with three digits.
 pub(crate) fn put_timing(out: &mut Vec<u8>, phases: &Phases, total_ns: u64) {
@@ -46,35 +37,6 @@ pub(crate) fn put_chunk(out: &mut Vec<u8>, data: &[u8], last: bool) {
     put(out, &[&format!("{:x}\r\n", data.len())]);
     out.extend_from_slice(data);
     put(out, &[if last { "\r\n0\r\n\r\n" } else { "\r\n" }]);
-}
-
-/// The reason phrase of every status that is sent (RFC 9110 section 15).
-pub(crate) fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        204 => "No Content",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        411 => "Length Required",
-        412 => "Precondition Failed",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        431 => "Request Header Fields Too Large",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Internal Server Error",
-    }
 }
 
 /// The `Date` field's value, made once a second.

@@ -12,12 +12,13 @@ use super::Service;
 use super::client::Client;
 use super::exchange::{Exchange, write_frame};
 use super::input::{Input, READ_BYTES, Speech};
-use crate::accept::Visitor;
+use crate::accept::{Visitor, part};
 use crate::link::LinkAcceptor;
 use crate::net::TcpStream;
 use crate::protocol::client;
 use crate::protocol::codec;
 use crate::protocol::request::{Code, Failure};
+use crate::rest::error_body;
 
 /// How long a request may take to come in whole, from its first byte, in ms. The first must begin in this time, too.
 pub const FRAME_MS_MAX: u64 = 30_000;
@@ -25,9 +26,8 @@ pub const FRAME_MS_MAX: u64 = 30_000;
 /// How long a replica may take to say hello where there is room for replicas only, in ms.
 const HELLO_MS_MAX: u64 = 5_000;
 
-/// How long a connection is read further after its last reply, in ms: closing with unread bytes resets it, and the client
-/// might lose the reply.
-const LINGER_MS: u64 = 1_000;
+/// How long a client may take to read why its connection ends, in ms.
+const LAST_WORDS_MS: u64 = 1_000;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +153,7 @@ fn too_many(lines: bool) -> Vec<u8> {
 
 fn misdirected(url: &str) -> String {
     let msg = format!("this is a replica's address, which speaks frames; HTTP is at {url}");
-    let msg = serde_json::json!(msg);
-    let body = format!("{{\"res\":421,\"code\":\"misdirected\",\"msg\":{msg}}}\n");
+    let body = error_body(421, Code::Misdirected, &msg) + "\n";
     let length = body.len();
     format!(
         "HTTP/1.1 421 Misdirected Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
@@ -168,14 +167,9 @@ pub(super) fn too_late() -> Failure {
 
 /// Says why, and closes so that it arrives.
 pub(super) async fn refuse(stream: &mut TcpStream, text: &[u8]) -> End {
-    let last_words = async {
-        stream.write_all(text).await?;
-        stream.shutdown().await?;
-        let mut scratch = [0; 4096];
-        while stream.read(&mut scratch).await? > 0 {}
-        Ok::<(), std::io::Error>(())
-    };
-    // Past the time, or where the client is gone, it loses what it did not read.
-    let _ = timeout(Duration::from_millis(LINGER_MS), last_words).await;
+    // Where the client is gone, or does not read, it loses this.
+    if let Ok(Ok(())) = timeout(Duration::from_millis(LAST_WORDS_MS), stream.write_all(text)).await {
+        part(stream).await;
+    }
     End::Refused
 }

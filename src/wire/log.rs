@@ -3,7 +3,8 @@
 use crate::clock::Moment;
 use crate::observe::classic;
 use crate::protocol::port::{Call, Said};
-use crate::protocol::request::{Answer, Operation, Outcome, Request};
+use crate::protocol::request::{Answer, Operation, Request};
+use crate::rest::{DONE, put_outcome};
 
 /// A request as the log names it.
 #[derive(Debug)]
@@ -25,11 +26,12 @@ impl Logged {
 
     /// Logs what it came to.
     pub(super) fn reply(&self, said: &Said, arrived: Moment, now: Moment) {
-        let body = match said {
-            Said::Answer(Answer { outcome, .. }) => body_of(outcome, self.method),
-            Said::Status(_) | Said::Pong(_) => r#"{"res":200}"#.to_owned(),
-        };
-        classic::client_reply(self.method, &self.path, body.as_bytes(), now.nanos_since(arrived));
+        let mut body = Vec::new();
+        match said {
+            Said::Answer(Answer { outcome, .. }) => put_outcome(&mut body, outcome, self.method == "POST"),
+            Said::Status(_) | Said::Pong(_) => body.extend_from_slice(DONE.as_bytes()),
+        }
+        classic::client_reply(self.method, &self.path, &body, now.nanos_since(arrived));
     }
 }
 
@@ -47,32 +49,4 @@ fn as_http(call: &Call) -> Option<(&'static str, String, String)> {
             Operation::Delete { id } => ("DELETE", note(id), String::new()),
         },
     })
-}
-
-fn body_of(outcome: &Outcome, method: &str) -> String {
-    let mut body = Vec::new();
-    match outcome {
-        Outcome::Done(done) if method == "POST" => return format!(r#"{{"res":200,"id":{}}}"#, done.id),
-        Outcome::Done(_) => return r#"{"res":200}"#.to_owned(),
-        Outcome::Note { id, note, .. } => {
-            body.extend_from_slice(br#"{"res":200,"note":"#);
-            note.write_with_id(*id, &mut body);
-            body.push(b'}');
-        }
-        Outcome::Notes { notes, .. } => {
-            body.extend_from_slice(br#"{"res":200,"data":["#);
-            for (place, (id, note)) in notes.iter().enumerate() {
-                if place > 0 {
-                    body.push(b',');
-                }
-                note.write_with_id(*id, &mut body);
-            }
-            body.extend_from_slice(b"]}");
-        }
-        Outcome::Failed(failure) => {
-            let (res, code, msg) = (failure.code.status(), failure.code, serde_json::json!(failure.msg));
-            return format!(r#"{{"res":{res},"code":"{code}","msg":{msg}}}"#);
-        }
-    }
-    String::from_utf8(body).expect("notes are JSON, so UTF-8")
 }

@@ -1,7 +1,7 @@
 use bytes::BytesMut;
 
 use super::{Chunked, EXTRA_BYTES_MAX, LINE_BYTES_MAX};
-use crate::http::refusal::Refusal;
+use crate::rest::Refusal;
 
 const BODY_MAX: usize = 64;
 

@@ -1,8 +1,6 @@
 use super::{Phase, Reader};
 use crate::config::{Config, Limits, Mode};
-use crate::http::origin::Hosts;
-use crate::http::refusal::Refusal;
-use crate::http::routes::{Ask, Plan};
+use crate::rest::{Ask, Hosts, Plan, Refusal};
 
 const HOST: &str = "Host: localhost\r\n";
 

@@ -1,8 +1,8 @@
 //! A request's head and body to what the replica is asked, or to the answer that needs no asking.
 
-use super::head::{Framing, Head, Method};
 use super::origin::Hosts;
 use super::refusal::Refusal;
+use super::request::{Head, Method};
 use crate::note::{Note, NoteError, NoteId, Patch};
 use crate::observe::classic;
 use crate::protocol::client::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX};
@@ -130,7 +130,7 @@ impl Plan {
     }
 
     fn read_write(&mut self, head: &Head<'_, '_>) -> Result<(), Refusal> {
-        if head.framing == Framing::None && self.method != Method::Delete {
+        if !head.has_body && self.method != Method::Delete {
             let msg = "the body's length is not known; give Content-Length, or send it chunked";
             return Err(Refusal::new(411, Code::BadRequest, msg));
         }

@@ -6,8 +6,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::head::Head;
 use super::refusal::Refusal;
+use super::request::Head;
 use crate::config::Config;
 use crate::protocol::request::{Code, quote};
 

@@ -232,8 +232,8 @@ fn starts(scratch: &Path) {
         while store.number < notes {
             store.commit(1000);
         }
-        let Bench { store, records, .. } = store;
-        store.close().expect("the disk works");
+        let Bench { store, records, runtime, .. } = store;
+        runtime.block_on(store.close()).expect("the disk works");
         drop(records);
         let start = Instant::now();
         let loaded = load(&path);

@@ -20,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::config::Limits;
-use crate::net::{TcpListener, TcpStream};
+use crate::net::{Listener, Stream};
 
 /// How long open requests may take to finish after a stop, in ms.
 const STOP_MS: u64 = 5_000;
@@ -46,7 +46,7 @@ static PROCESS: LazyLock<Process> =
 #[derive(Debug)]
 pub struct Visitor {
     /// Its socket, with TCP_NODELAY.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Which one of its listener it is, from 1.
     pub number: u64,
     /// What it has until this is dropped; none where no room was left: a client is told so, and closed.
@@ -83,7 +83,7 @@ struct Process {
 ///
 /// Outside of a tokio runtime.
 pub async fn accept<F>(
-    listener: TcpListener,
+    mut listener: impl Listener,
     limits: &Limits,
     spare: usize,
     stop: watch::Receiver<bool>,
@@ -164,13 +164,13 @@ struct Door<'a> {
 }
 
 impl Door<'_> {
-    fn take<F>(&mut self, stream: TcpStream, address: IpAddr, serve: &impl Fn(Visitor) -> F)
+    fn take<F>(&mut self, stream: Stream, address: IpAddr, serve: &impl Fn(Visitor) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         self.accepted += 1;
         // An answer is one write; waiting for more would only delay it. Where this fails, so will the first write.
-        let _ = stream.set_nodelay(true);
+        let _ = stream.set_nodelay();
         // An IPv4 client of an IPv6 socket counts as what it is.
         let place = Place::take(&self.taken, address.to_canonical(), self.limits, &PROCESS);
         let tasks = if place.is_some() { &mut self.tasks } else { &mut self.placeless };

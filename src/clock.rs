@@ -29,6 +29,8 @@ impl Moment {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     start: Start,
+    /// What the wall clock showed then, where it goes by the same time.
+    wall_start_ms: Option<u64>,
 }
 
 /// What a clock counts from, and by.
@@ -45,13 +47,18 @@ enum Start {
 impl Clock {
     /// A clock by tokio's time, that starts now.
     pub fn start() -> Clock {
-        Clock { start: Start::Tokio(Instant::now()) }
+        Clock { start: Start::Tokio(Instant::now()), wall_start_ms: None }
+    }
+
+    /// A clock by tokio's time alone, that starts now and whose wall clock shows this many ms since 1970 then.
+    pub fn simulated(wall_ms: u64) -> Clock {
+        Clock { start: Start::Tokio(Instant::now()), wall_start_ms: Some(wall_ms) }
     }
 
     /// A clock by the system's time, suspensions included where the system counts them, that starts now.
     pub fn boot() -> Clock {
         #[cfg(target_os = "linux")]
-        return Clock { start: Start::Boot(since_boot()) };
+        return Clock { start: Start::Boot(since_boot()), wall_start_ms: None };
         #[cfg(not(target_os = "linux"))]
         Clock::start()
     }
@@ -77,6 +84,9 @@ impl Clock {
 
     /// Milliseconds since 1970 by the machine's wall clock; only for the times in key entries.
     pub fn wall_ms(&self) -> u64 {
+        if let Some(start_ms) = self.wall_start_ms {
+            return start_ms.saturating_add(self.now().0 / 1_000_000);
+        }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }

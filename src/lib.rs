@@ -44,7 +44,7 @@
 //! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept, rest > config > protocol > note, clock
 //! ```
 //!
-//! `net` and `observe` may be used by all but `replication` and `protocol`. `tests/architecture.rs` holds all of this.
+//! `net`, `random` and `observe` may be used by all but `replication` and `protocol`. `tests/architecture.rs` holds all of this.
 //!
 //! # The modules, in reading order
 //!
@@ -79,7 +79,8 @@
 //!   `answers` writes what comes back, `refusal` why nothing else does.
 //! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
 //!   `reader`, `head` and `body` cut bytes into requests, `response` is what answers are written with.
-//! * `node`: the loop that owns one replica's state. `start` puts a replica together, `callers` remembers who asked,
+//! * `node`: the loop that owns one replica's state. `start` puts a replica together on a `system`, `callers` remembers who
+//!   asked,
 //!   `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
@@ -87,7 +88,8 @@
 //!   `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the log's lines, `lines` writes them.
 //! * `clock`: the seam to time.
-//! * `net`: the seam to the network. A simulation brings its own of both.
+//! * `net`: the seam to the network.
+//! * `random`: the seam to randomness. A simulation brings its own of these.
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
 //!   replicas, and `table` shows what they say.
@@ -107,6 +109,7 @@ pub mod node;
 pub mod note;
 pub mod observe;
 pub mod protocol;
+pub mod random;
 pub mod replication;
 mod rest;
 pub mod store;

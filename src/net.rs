@@ -1,3 +1,80 @@
 //! The seam to the network: the only names of sockets that the program uses, so that a simulation can bring its own.
+//!
+//! A replica dials through a [`Network`], accepts from a [`Listener`], and talks over a [`Stream`], whoever made it. A call
+//! through a table is nothing beside the system call behind it.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::SocketAddr;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use tokio::net::{TcpListener, TcpStream};
+
+/// One end of a connection, of whatever kind.
+pub type Stream = Box<dyn Socket>;
+
+/// What a connection can do beside carrying bytes.
+pub trait Socket: AsyncRead + AsyncWrite + Debug + Send + Unpin {
+    /// Sends what is written at once: every write of ours is whole, and waiting for more would only delay it.
+    fn set_nodelay(&self) -> io::Result<()>;
+    /// The address of this end.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// The address of the other end.
+    fn peer_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Where connections to other replicas are opened.
+pub trait Network: Debug + Send + Sync {
+    /// Opens a connection to a host, by address or name.
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>>;
+}
+
+/// Where connections come in.
+pub trait Listener: Debug + Send {
+    /// Waits for the next one, and says from where it comes. May be dropped and called again: none is lost.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>>;
+}
+
+/// The system's network.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemNetwork;
+
+impl Network for SystemNetwork {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Stream>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            Ok(Box::new(stream) as Stream)
+        })
+    }
+}
+
+impl Socket for TcpStream {
+    fn set_nodelay(&self) -> io::Result<()> {
+        TcpStream::set_nodelay(self, true)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::local_addr(self)
+    }
+
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        TcpStream::peer_addr(self)
+    }
+}
+
+impl Listener for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
+        Box::pin(async {
+            let (stream, from) = TcpListener::accept(self).await?;
+            Ok((Box::new(stream) as Stream, from))
+        })
+    }
+}
+
+impl Listener for Box<dyn Listener> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Stream, SocketAddr)>> {
+        self.as_mut().accept()
+    }
+}

@@ -26,7 +26,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Outside the layers: every module but [`PURE`] may import these, and they import only what [`ASIDE_IMPORTS`] says.
-const ASIDE: &[&str] = &["observe", "net"];
+const ASIDE: &[&str] = &["observe", "net", "random"];
 const ASIDE_IMPORTS: &[&str] = &["config", "note", "clock"];
 
 /// These never meet a socket or a log.

@@ -15,7 +15,7 @@ use fake_replica::FakeReplica;
 use primacy::clock::Clock;
 use primacy::config::{Address, Config, Mode};
 use primacy::link::{LinkConfig, LinkEvent, Links, Restarts};
-use primacy::net::{TcpListener, TcpStream};
+use primacy::net::{SystemNetwork, TcpListener, TcpStream};
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use primacy::protocol::port::Port;
 use primacy::wire::{self, Service};
@@ -68,6 +68,7 @@ fn links(config: &Config, me: ReplicaId) -> (Links, mpsc::Receiver<LinkEvent>) {
     let config = LinkConfig {
         config: Arc::new(config.clone()),
         me,
+        network: Arc::new(SystemNetwork),
         incarnation: Incarnation(7 + u64::from(me.0)),
         restarts: Restarts::Refused,
         seed: 1,

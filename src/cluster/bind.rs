@@ -110,7 +110,10 @@ impl Listener {
 /// process.
 pub(super) async fn listeners(config: &Config, me: ReplicaId, alone: bool) -> Result<Listeners, BindError> {
     let [replica, service] = Listener::both(config, me);
-    Ok(Listeners { replica: replica.bind(config, alone).await?, service: service.bind(config, alone).await? })
+    Ok(Listeners {
+        replica: Box::new(replica.bind(config, alone).await?),
+        service: Box::new(service.bind(config, alone).await?),
+    })
 }
 
 /// The system's words for the two kinds that everybody meets are not plain ones.

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Config;
 use crate::membership::Begin;
 use crate::node::start::{self, ReplicaError, Stop};
+use crate::node::system::System;
 use crate::protocol::ids::ReplicaId;
 
 pub use bind::BindError;
@@ -173,7 +174,7 @@ impl Replica {
         match go.await {
             Ok(()) => {
                 let replica = config.address(me).to_string();
-                start::run(config, me, begin, listeners, stop)
+                start::run(config, me, begin, listeners, stop, System::real())
                     .await
                     .map_err(|source| ClusterError::Failed { replica, source: Box::new(source) })
             }

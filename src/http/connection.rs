@@ -13,7 +13,7 @@ use super::exchange::Exchange;
 use super::reader::Phase;
 use crate::accept::{Place, Visitor, part, stopped};
 use crate::clock::{Alarm, Moment};
-use crate::net::TcpStream;
+use crate::net::Stream;
 use crate::protocol::port::{Batch, Call, Said, Tag};
 use crate::protocol::request::Code;
 use crate::rest::Refusal;
@@ -36,7 +36,7 @@ enum End {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     service: Arc<Service>,
     exchange: Exchange,
     answers: mpsc::Receiver<Vec<(Tag, Said)>>,

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::accept::accept;
 use crate::config::Config;
-use crate::net::TcpListener;
+use crate::net::Listener;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Port;
 use crate::rest::Hosts;
@@ -70,7 +70,7 @@ impl Service {
 
 /// Serves HTTP on `listener` until `stop` holds true, or its sender is gone. Then it accepts no more, lets requests
 /// finish that are under way, for at most 5 s, and returns.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, stop: watch::Receiver<bool>) {
+pub async fn serve(listener: impl Listener, service: Arc<Service>, stop: watch::Receiver<bool>) {
     let run = |visitor| connection::run(visitor, service.clone(), stop.clone());
     accept(listener, &service.config.limits, TURNED_AWAY_MAX, stop.clone(), run).await;
 }

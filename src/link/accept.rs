@@ -15,7 +15,7 @@ use super::roster::Incoming;
 use super::tally::Place;
 use super::{HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
 use crate::clock::Alarm;
-use crate::net::TcpStream;
+use crate::net::Stream;
 use crate::protocol::codec::{self, FrameError};
 use crate::protocol::ids::{Incarnation, ReplicaId};
 use crate::protocol::message::{Envelope, Got, Hello, LinkKind, Position};
@@ -45,7 +45,7 @@ impl LinkAcceptor {
 
     /// Takes a connection whose first frame, `hello`, was just read, with what was read after it. It lives in a task of its
     /// own from here on; refusals are answered, logged and told to the loop.
-    pub fn accept(&self, stream: TcpStream, hello: BytesMut, input: BytesMut) {
+    pub fn accept(&self, stream: Stream, hello: BytesMut, input: BytesMut) {
         let shared = self.shared.clone();
         let stop = shared.stop.subscribe();
         tokio::spawn(async move {
@@ -63,12 +63,12 @@ impl LinkAcceptor {
 /// Checks the hello of a connection, and serves it.
 async fn greet(
     shared: &Arc<Shared>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     hello: &[u8],
     input: BytesMut,
     stop: watch::Receiver<bool>,
 ) -> Reason {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.set_nodelay() {
         return error.into();
     }
     match admit(shared, hello).await {
@@ -132,7 +132,7 @@ async fn begin(shared: &Shared, hello: &Hello, peer: ReplicaId) -> Result<(Place
 }
 
 /// Closes after a refusal so that the peer can read it: a close with bytes unread would reset the connection.
-async fn finish(stream: &mut TcpStream) {
+async fn finish(stream: &mut Stream) {
     let until_closed = async {
         stream.shutdown().await?;
         let mut rest = [0; 1024];
@@ -155,7 +155,7 @@ struct Sender {
 struct Receiver<'a> {
     shared: &'a Shared,
     from: Sender,
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     codec: LengthDelimitedCodec,
     place: Place,
@@ -194,7 +194,7 @@ impl<'a> Receiver<'a> {
     fn new(
         shared: &'a Shared,
         from: Sender,
-        stream: TcpStream,
+        stream: Stream,
         input: BytesMut,
         place: Place,
         replaced: watch::Receiver<u64>,

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
@@ -17,7 +16,7 @@ use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
 use crate::clock::Alarm;
-use crate::net::TcpStream;
+use crate::net::Stream;
 use crate::protocol::codec;
 use crate::protocol::message::{Got, Hello, LinkKind, Position};
 
@@ -45,7 +44,7 @@ pub(super) struct Dialer {
 /// A connection to a peer, and what has been read of it but not understood yet.
 #[derive(Debug)]
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     codec: LengthDelimitedCodec,
 }
@@ -215,7 +214,7 @@ impl Dialer {
     async fn dial(&self) -> Result<Connection, Reason> {
         self.shared.delay.pass(2).await;
         let address = &self.shared.config.replicas[self.link().peer.index()];
-        let stream = match timeout(CONNECT_WAIT, TcpStream::connect((address.host(), address.port()))).await {
+        let stream = match timeout(CONNECT_WAIT, self.shared.network.connect(address.host(), address.port())).await {
             Ok(connected) => connected?,
             Err(_) => return Err(Reason::Silent("the connection did not come about")),
         };
@@ -223,7 +222,7 @@ impl Dialer {
         if stream.local_addr()? == stream.peer_addr()? {
             return Err(Reason::Itself);
         }
-        stream.set_nodelay(true)?;
+        stream.set_nodelay()?;
         Ok(Connection { stream, input: BytesMut::new(), codec: codec::length_delimited() })
     }
 
@@ -301,7 +300,7 @@ impl Dialer {
 
     async fn carry(&self, connection: &mut Connection) -> Reason {
         let Connection { stream, input, codec } = connection;
-        let (reader, writer) = stream.split();
+        let (reader, writer) = tokio::io::split(stream);
         let per_frame = self.is_per_frame();
         let mut carrier = Carrier {
             link: self.link(),
@@ -340,8 +339,8 @@ struct Carrier<'a> {
 impl Carrier<'_> {
     async fn run(
         &mut self,
-        mut reader: ReadHalf<'_>,
-        mut writer: WriteHalf<'_>,
+        mut reader: ReadHalf<&mut Stream>,
+        mut writer: WriteHalf<&mut Stream>,
         input: &mut BytesMut,
         codec: &mut LengthDelimitedCodec,
         mut stop: watch::Receiver<bool>,

@@ -43,6 +43,7 @@ pub use hello::Refusal;
 pub use roster::Restarts;
 
 use crate::config::{Config, LinkUse};
+use crate::net::Network;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::{Envelope, LinkKind};
 use crate::protocol::status::LinkStatus;
@@ -75,6 +76,8 @@ pub struct LinkConfig {
     pub config: Arc<Config>,
     /// Which of its replicas this is.
     pub me: ReplicaId,
+    /// Through which peers are dialed.
+    pub network: Arc<dyn Network>,
     /// Drawn at this process start.
     pub incarnation: Incarnation,
     /// Whether a peer may come back in another incarnation.
@@ -94,6 +97,7 @@ pub struct Links {
 #[derive(Debug)]
 struct Shared {
     config: Arc<Config>,
+    network: Arc<dyn Network>,
     /// Every replica's address, in config order.
     names: Vec<String>,
     me: ReplicaId,
@@ -238,12 +242,13 @@ impl Links {
     /// Begins to dial all peers, in tasks on the present runtime. What happens is told on `events`; the replica's epoch
     /// is read from `epoch`.
     pub fn start(config: LinkConfig, events: mpsc::Sender<LinkEvent>, epoch: watch::Receiver<Epoch>) -> Links {
-        let LinkConfig { config, me, incarnation, restarts, seed } = config;
+        let LinkConfig { config, me, network, incarnation, restarts, seed } = config;
         let delay = Delay::of_us(config.link_delay_us);
         let peers = (0..config.replicas.len()).map(|place| ReplicaId(place as u8)).filter(|peer| *peer != me);
         let both = |peer| [LinkKind::Control, LinkKind::Data].map(|kind| Outgoing::new(peer, kind, delay.duration()));
         let shared = Arc::new(Shared {
             names: config.replicas.iter().map(ToString::to_string).collect(),
+            network,
             me,
             incarnation,
             settings: hello::settings(&config),

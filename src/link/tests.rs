@@ -10,7 +10,7 @@ use tokio_util::codec::Decoder;
 
 use super::*;
 use crate::config::{Address, Mode};
-use crate::net::{TcpListener, TcpStream};
+use crate::net::{SystemNetwork, TcpListener, TcpStream};
 use crate::protocol::codec;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::message::{Ack, Got, Hello, Message, Position};
@@ -60,6 +60,7 @@ impl Setup {
         let config = LinkConfig {
             config: Arc::new(self.config),
             me: self.me,
+            network: Arc::new(SystemNetwork),
             incarnation: Incarnation(self.incarnation),
             restarts: self.restarts,
             seed: 7,
@@ -81,7 +82,7 @@ async fn first_frame(mut stream: TcpStream, acceptor: LinkAcceptor) {
     let mut codec = codec::length_delimited();
     loop {
         if let Some(hello) = codec.decode(&mut input).unwrap() {
-            return acceptor.accept(stream, hello, input);
+            return acceptor.accept(Box::new(stream), hello, input);
         }
         if !matches!(stream.read_buf(&mut input).await, Ok(1..)) {
             return;

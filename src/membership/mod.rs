@@ -39,6 +39,7 @@ use crate::clock::{Clock, Moment};
 use crate::protocol::ids::{ClusterId, Epoch, Incarnation, ReplicaId, ReplicaSet, StoreId};
 use crate::protocol::message::Message;
 use crate::protocol::view::View;
+use crate::random::Random;
 use heartbeat::Standing;
 
 /// Frames of peers that wait for the membership task. A second's worth of many replicas; past it frames are lost, as they
@@ -65,6 +66,8 @@ pub struct MembershipConfig {
     pub link_delay_us: u64,
     /// The node's clock: leases are moments on it.
     pub clock: Clock,
+    /// Where the ids of voters and clusters come from.
+    pub random: Random,
     /// Where the consensus log is kept.
     pub log: Medium,
     /// The record store that this process found or made.

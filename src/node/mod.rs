@@ -8,6 +8,7 @@ mod report;
 pub mod start;
 mod steps;
 pub mod storage;
+pub mod system;
 
 use std::sync::Arc;
 
@@ -20,9 +21,10 @@ use crate::link::{LinkEvent, Links, Way};
 use crate::membership::{Membership, MembershipError, MembershipEvent};
 use crate::observe::classic;
 use crate::protocol::codec;
-use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet};
+use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet, StoreId};
 use crate::protocol::message::{LinkKind, Message};
 use crate::protocol::port::{Batch, Call, Said};
+use crate::random::Random;
 use crate::replication::action::Action;
 use crate::replication::event::{Event, Now};
 use crate::replication::replica::{Replica, Standing};
@@ -69,6 +71,7 @@ pub struct Node {
     me: ReplicaId,
     names: Vec<String>,
     clock: Clock,
+    random: Random,
     replica: Replica,
     links: Links,
     storage: Storage,
@@ -97,6 +100,8 @@ pub struct Start {
     pub me: ReplicaId,
     /// Its clock; the same as its port's.
     pub clock: Clock,
+    /// Where the names of its record stores come from.
+    pub random: Random,
     /// Its state, with what its store held.
     pub replica: Replica,
     /// Where its records go.
@@ -125,11 +130,12 @@ pub enum NodeError {
 impl Node {
     /// A loop that is about to run.
     pub fn new(start: Start) -> Node {
-        let Start { config, me, clock, replica, storage, links, membership, epoch, leaves } = start;
+        let Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves } = start;
         Node {
             me,
             names: config.replicas.iter().map(ToString::to_string).collect(),
             clock,
+            random,
             replica,
             storage,
             links,
@@ -159,7 +165,7 @@ impl Node {
         while self.turn(&mut inputs, timer.as_mut()).await? {}
         self.membership.end().await;
         self.links.stop().await;
-        Ok(self.storage.close()?)
+        Ok(self.storage.close().await?)
     }
 
     /// One turn; false once the loop shall end.
@@ -382,7 +388,7 @@ impl Node {
         for action in self.actions.extract_if(.., for_store) {
             match action {
                 Action::Persist(persist) => self.storage.persist(persist),
-                Action::BeginCopy => self.storage.begin_copy(start::fresh_store()),
+                Action::BeginCopy => self.storage.begin_copy(fresh_store(&self.random)),
                 Action::SwitchStore => self.storage.switch(),
                 _ => {}
             }
@@ -426,4 +432,9 @@ impl Node {
             }
         }
     }
+}
+
+/// A new name for a record store.
+fn fresh_store(random: &Random) -> StoreId {
+    StoreId(random.draw().expect("the system gave random numbers as the replica started, and keeps doing so"))
 }

@@ -8,17 +8,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::storage::Storage;
+use super::system::System;
 use super::{Inputs, Node, NodeError, Start};
-use crate::clock::Clock;
 use crate::config::{Config, Durability};
 use crate::http;
 use crate::link::{LinkConfig, Links, Restarts};
 use crate::membership::{Begin, ConsensusError, Medium, MediumError, Membership, MembershipConfig, MemoryLog};
-use crate::net::{TcpListener, TcpStream};
+use crate::net::{Listener, Network};
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use crate::protocol::port::Port;
+use crate::random::RandomError;
 use crate::replication::replica::{Identity, Replica};
-use crate::store::{Folder, Loaded, Owner, RealDisk, Sizes, Store, StoreError};
+use crate::store::{Folder, Loaded, Owner, Sizes, Store, StoreError};
 use crate::wire;
 
 /// Events of the links that wait in front of the loop; past it the links read no further.
@@ -34,9 +35,9 @@ const PEER_DIAL_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Listeners {
     /// On the replica's address: other replicas, and clients that speak frames.
-    pub replica: TcpListener,
+    pub replica: Box<dyn Listener>,
     /// On its service port: HTTP.
-    pub service: TcpListener,
+    pub service: Box<dyn Listener>,
 }
 
 /// How a replica is told to stop, in two steps: the clients of all replicas of a process are finished before the first
@@ -57,8 +58,8 @@ pub struct Stop {
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicaError {
     /// Incarnations must be unique, so there is no replica without random numbers.
-    #[error("the system gives no random numbers: {0}")]
-    Random(#[from] getrandom::Error),
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// Its store could not be opened.
     #[error(transparent)]
     Open(#[from] StoreError),
@@ -84,7 +85,7 @@ impl ReplicaError {
     }
 }
 
-/// Runs one replica on its bound listeners until it is told to stop. Where it begins alone, its first epoch is above all
+/// Runs one replica on its bound listeners, and on `system`, until it is told to stop. Where it begins alone, its first epoch is above all
 /// in its records too, whatever `begin` says.
 pub async fn run(
     config: Arc<Config>,
@@ -92,10 +93,11 @@ pub async fn run(
     begin: Begin,
     listeners: Listeners,
     stop: Stop,
+    system: System,
 ) -> Result<(), ReplicaError> {
-    let incarnation = Incarnation(getrandom::u64()?);
-    let Stores { storage, loaded, consensus } = open_stores(&config, me, begin).await?;
-    let clock = Clock::boot();
+    let incarnation = Incarnation(system.random.draw()?);
+    let Stores { storage, loaded, consensus } = open_stores(&config, me, begin, &system).await?;
+    let System { clock, network, random, .. } = system;
     let membership = MembershipConfig {
         addresses: config.replicas.iter().map(ToString::to_string).collect(),
         me,
@@ -104,6 +106,7 @@ pub async fn run(
         failure_timeout_ms: config.failure_timeout_ms,
         link_delay_us: config.link_delay_us,
         clock,
+        random: random.clone(),
         log: consensus,
         store: loaded.store,
         blank: loaded.records.is_empty(),
@@ -113,8 +116,9 @@ pub async fn run(
     let (port, calls) = Port::open(clock);
     let (events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let epoch = watch::Sender::new(Epoch(0));
+    let seed = random.draw()?;
     let link_config =
-        LinkConfig { config: config.clone(), me, incarnation, restarts: Restarts::Allowed, seed: getrandom::u64()? };
+        LinkConfig { config: config.clone(), me, network, incarnation, restarts: Restarts::Allowed, seed };
     let inputs = Inputs { calls, links, membership: decisions, end: stop.all };
     let links = Links::start(link_config, events, epoch.subscribe());
 
@@ -133,7 +137,7 @@ pub async fn run(
     });
 
     let replica = Replica::new(identity(&config, me, incarnation), loaded.records.into_values(), loaded.keys);
-    let start = Start { config, me, clock, replica, storage, links, membership, epoch, leaves: stop.leaves };
+    let start = Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves: stop.leaves };
     Ok(Node::new(start).run(inputs).await?)
 }
 
@@ -145,8 +149,9 @@ struct Stores {
 }
 
 /// Opens the replica's stores, and reads what they hold.
-async fn open_stores(config: &Config, me: ReplicaId, begin: Begin) -> Result<Stores, ReplicaError> {
-    let fresh = StoreId(getrandom::u64()?);
+async fn open_stores(config: &Config, me: ReplicaId, begin: Begin, system: &System) -> Result<Stores, ReplicaError> {
+    let System { network, disk, random, .. } = system;
+    let fresh = StoreId(random.draw()?);
     if config.durability == Durability::Memory {
         let loaded = Loaded { store: fresh, records: BTreeMap::new(), keys: Vec::new() };
         return Ok(Stores { storage: Storage::memory(), loaded, consensus: Medium::Memory(MemoryLog::default()) });
@@ -154,7 +159,6 @@ async fn open_stores(config: &Config, me: ReplicaId, begin: Begin) -> Result<Sto
     let replica = config.address(me).to_string();
     let path = config.data.join(&replica);
     let replicas = config.replicas.iter().map(ToString::to_string).collect();
-    let disk = Arc::new(RealDisk);
     let mut folder = Folder::open(disk.clone(), &path, &Owner { replica, replicas }, fresh, Sizes::default())?;
     let alone = matches!(begin, Begin::Alone { .. });
     if alone {
@@ -162,8 +166,8 @@ async fn open_stores(config: &Config, me: ReplicaId, begin: Begin) -> Result<Sto
     }
     let (loaded, opened) = match folder.load() {
         // Who begins alone has no others to copy from.
-        Err(damage) if damage.is_damage() && !alone && any_peer_is_up(config, me).await => {
-            let aside = folder.set_aside(StoreId(getrandom::u64()?))?;
+        Err(damage) if damage.is_damage() && !alone && any_peer_is_up(config, me, network.as_ref()).await => {
+            let aside = folder.set_aside(StoreId(random.draw()?))?;
             let aside = aside.display();
             tracing::warn!(
                 "{damage}; the store is set aside as {aside}, and the notes are copied from the other replicas"
@@ -172,8 +176,8 @@ async fn open_stores(config: &Config, me: ReplicaId, begin: Begin) -> Result<Sto
         }
         loaded => loaded?,
     };
-    let consensus = Medium::open(disk, &path.join(CONSENSUS_FOLDER))?;
-    Ok(Stores { storage: Storage::disk(Store::spawn(folder, opened)?), loaded, consensus })
+    let consensus = Medium::open(disk.clone(), &path.join(CONSENSUS_FOLDER), random.draw()?)?;
+    Ok(Stores { storage: Storage::disk(Store::start(folder, opened)?), loaded, consensus })
 }
 
 /// A cluster of one replica must begin above every epoch that its records name (J5).
@@ -185,20 +189,15 @@ fn begin_after(begin: Begin, loaded: &Loaded) -> Begin {
 
 /// Whether somebody listens at another replica's address: a damaged store is given up only where others may have its
 /// records.
-async fn any_peer_is_up(config: &Config, me: ReplicaId) -> bool {
+async fn any_peer_is_up(config: &Config, me: ReplicaId, network: &dyn Network) -> bool {
     for peer in config.ids().filter(|peer| *peer != me) {
         let address = config.address(peer);
-        let dial = TcpStream::connect((address.host(), address.port()));
+        let dial = network.connect(address.host(), address.port());
         if matches!(timeout(PEER_DIAL_WAIT, dial).await, Ok(Ok(_))) {
             return true;
         }
     }
     false
-}
-
-/// A new name for a record store.
-pub(super) fn fresh_store() -> StoreId {
-    StoreId(getrandom::u64().expect("the system gave random numbers as the replica started, and keeps doing so"))
 }
 
 fn identity(config: &Config, me: ReplicaId, incarnation: Incarnation) -> Identity {

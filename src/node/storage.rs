@@ -160,10 +160,10 @@ impl Storage {
     }
 
     /// Waits until all that was handed over is durable.
-    pub(super) fn close(self) -> Result<(), Arc<StoreError>> {
+    pub(super) async fn close(self) -> Result<(), Arc<StoreError>> {
         match self {
             Storage::Memory(_) => Ok(()),
-            Storage::Disk(disk) => disk.store.close(),
+            Storage::Disk(disk) => disk.store.close().await,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::FallocateFlags;
 
@@ -28,6 +29,11 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn remove_folder(&self, path: &Path) -> io::Result<()>;
     /// Makes durable which names are in a folder.
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
+    /// How long a write is to take by the runtime's clock, where the disk itself never waits and so needs no threads that
+    /// may. None of a real disk.
+    fn simulated_wait(&self) -> Option<Duration> {
+        None
+    }
     /// Takes a lock that ends with the process or with the value; `WouldBlock` where it is held.
     fn lock(&self, path: &Path) -> io::Result<Lock>;
 }

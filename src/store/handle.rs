@@ -46,6 +46,15 @@ pub enum Refused {
 }
 
 impl Store {
+    /// Starts the writer of an opened store: in a thread of its own where the disk makes it wait, else as a task of the
+    /// present runtime.
+    pub fn start(folder: Folder, opened: Opened) -> Result<Store, StoreError> {
+        let Some(wait) = folder.disk().simulated_wait() else { return Store::spawn(folder, opened) };
+        let (store, writer) = Store::with_task(folder, opened);
+        tokio::spawn(writer.run(wait));
+        Ok(store)
+    }
+
     /// Starts the writer of an opened store, in a thread of its own.
     pub fn spawn(folder: Folder, opened: Opened) -> Result<Store, StoreError> {
         let path = folder.path().to_owned();
@@ -107,10 +116,12 @@ impl Store {
         }
     }
 
-    /// Waits until all that was handed over is durable, and closes the store. It blocks for about as long as one sync.
-    pub fn close(self) -> Result<(), Arc<StoreError>> {
-        let Store { commands, progress, thread, .. } = self;
+    /// Waits until all that was handed over is durable, and closes the store.
+    pub async fn close(self) -> Result<(), Arc<StoreError>> {
+        let Store { commands, mut progress, thread, .. } = self;
         drop(commands);
+        // The writer drops its end last.
+        while progress.changed().await.is_ok() {}
         if let Some(thread) = thread
             && let Err(panic) = thread.join()
         {

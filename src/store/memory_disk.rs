@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile, Lock};
 use super::unsynced::{Change, Contents, Entry, Write};
@@ -50,6 +51,7 @@ struct State {
     fault: Option<(u64, Fault)>,
     powerless: bool,
     bytes_max: Option<u64>,
+    wait: Duration,
 }
 
 impl MemoryDisk {
@@ -78,6 +80,11 @@ impl MemoryDisk {
     /// Lets all files together be at most this long.
     pub fn set_room(&self, bytes_max: Option<u64>) {
         self.state().bytes_max = bytes_max;
+    }
+
+    /// Lets the stores that are opened from now on take this long for each write.
+    pub fn set_wait(&self, wait: Duration) {
+        self.state().wait = wait;
     }
 
     /// Bytes of all files.
@@ -334,6 +341,10 @@ impl Disk for MemoryDisk {
             change.apply(durable);
         }
         Ok(())
+    }
+
+    fn simulated_wait(&self) -> Option<Duration> {
+        Some(self.state().wait)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Lock> {

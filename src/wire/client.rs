@@ -11,7 +11,7 @@ use super::Service;
 use super::connection::{End, FRAME_MS_MAX, refuse, too_late};
 use super::exchange::Exchange;
 use crate::clock::Alarm;
-use crate::net::TcpStream;
+use crate::net::Stream;
 use crate::protocol::port::{Batch, Said, Tag};
 
 /// How long a client's connection may have nothing to do, in ms: clients keep theirs, and it costs little.
@@ -19,7 +19,7 @@ pub const IDLE_MS_MAX: u64 = 600_000;
 
 /// A client's connection.
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     service: Arc<Service>,
     exchange: Exchange,
     answers: mpsc::Receiver<Vec<(Tag, Said)>>,
@@ -43,7 +43,7 @@ enum Event {
 }
 
 impl Client {
-    pub(super) fn new(stream: TcpStream, service: Arc<Service>, exchange: Exchange) -> Client {
+    pub(super) fn new(stream: Stream, service: Arc<Service>, exchange: Exchange) -> Client {
         // At most so many calls are open, and each answer is in one batch.
         let (sender, answers) = mpsc::channel(service.config.limits.pipeline.max(1));
         let now = Instant::now();

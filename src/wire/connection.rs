@@ -14,7 +14,7 @@ use super::exchange::{Exchange, write_frame};
 use super::input::{Input, READ_BYTES, Speech};
 use crate::accept::{Visitor, part};
 use crate::link::LinkAcceptor;
-use crate::net::TcpStream;
+use crate::net::Stream;
 use crate::protocol::client;
 use crate::protocol::codec;
 use crate::protocol::request::{Code, Failure};
@@ -66,7 +66,7 @@ pub(super) async fn run(visitor: Visitor, service: Arc<Service>, links: LinkAcce
 
 /// `welcome` tells whether there is room for a client; else only a replica is heard.
 async fn serve(
-    mut stream: TcpStream,
+    mut stream: Stream,
     welcome: bool,
     service: Arc<Service>,
     links: LinkAcceptor,
@@ -100,7 +100,7 @@ async fn serve(
 }
 
 /// Reads until it is clear who is there; none where the connection ends before.
-async fn begin(stream: &mut TcpStream, service: &Service) -> Option<Beginning> {
+async fn begin(stream: &mut Stream, service: &Service) -> Option<Beginning> {
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut input = loop {
         match buffer.first().map(|first| Speech::of(*first)) {
@@ -126,7 +126,7 @@ async fn begin(stream: &mut TcpStream, service: &Service) -> Option<Beginning> {
     }
 }
 
-async fn read_some(stream: &mut TcpStream, buffer: &mut BytesMut) -> Option<()> {
+async fn read_some(stream: &mut Stream, buffer: &mut BytesMut) -> Option<()> {
     matches!(stream.read_buf(buffer).await, Ok(1..)).then_some(())
 }
 
@@ -166,7 +166,7 @@ pub(super) fn too_late() -> Failure {
 }
 
 /// Says why, and closes so that it arrives.
-pub(super) async fn refuse(stream: &mut TcpStream, text: &[u8]) -> End {
+pub(super) async fn refuse(stream: &mut Stream, text: &[u8]) -> End {
     // Where the client is gone, or does not read, it loses this.
     if let Ok(Ok(())) = timeout(Duration::from_millis(LAST_WORDS_MS), stream.write_all(text)).await {
         part(stream).await;

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::accept::accept;
 use crate::config::Config;
 use crate::link::LinkAcceptor;
-use crate::net::TcpListener;
+use crate::net::Listener;
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::port::Port;
 
@@ -50,7 +50,7 @@ impl Service {
 
 /// Serves frames, and takes links for `links`, until `stop` holds true or its sender is gone. Then it accepts no more, lets
 /// requests finish that are under way, for at most 5 s, and returns.
-pub async fn serve(listener: TcpListener, service: Arc<Service>, links: LinkAcceptor, stop: watch::Receiver<bool>) {
+pub async fn serve(listener: impl Listener, service: Arc<Service>, links: LinkAcceptor, stop: watch::Receiver<bool>) {
     let run = |visitor| connection::run(visitor, service.clone(), links.clone(), stop.clone());
     accept(listener, &service.config.limits, REPLICA_SEATS, stop.clone(), run).await;
 }

@@ -10,6 +10,7 @@ use primacy::clock::{Clock, Moment};
 use primacy::membership::{Begin, Handle, Medium, Membership, MembershipConfig, MembershipEvent, MemoryLog};
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet, StoreId};
 use primacy::protocol::view::View;
+use primacy::random::Random;
 use primacy::store::{Disk, MemoryDisk};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -81,7 +82,7 @@ impl Kept {
             Kept::Memory(log) => Medium::Memory(log.clone()),
             Kept::Disk(disk) => {
                 let folder = Path::new("/replica/consensus");
-                Medium::open(Arc::new(disk.clone()), folder).expect("what was written is read")
+                Medium::open(Arc::new(disk.clone()), folder, 1).expect("what was written is read")
             }
         }
     }
@@ -170,6 +171,7 @@ impl Cluster {
             failure_timeout_ms: self.failure_timeout_ms,
             link_delay_us: 0,
             clock: self.clock,
+            random: Random::system(),
             log: self.logs[place].medium(),
             store: self.record().stores[place],
             blank: self.blank[place],

@@ -12,6 +12,7 @@ use super::log_state::{Kept, LogRecord, LogState};
 use super::medium::{Medium, MediumError};
 use super::types::{Entry, LogId, StorageError, ViewLog, Vote};
 use crate::protocol::ids::{ClusterId, ConsensusId, Epoch};
+use crate::random::{Random, RandomError};
 
 /// Records past which the medium is rewritten with as few as make the same state: replaying them at a start takes a
 /// moment, and the store stays under a megabyte.
@@ -38,8 +39,8 @@ pub enum LogStoreError {
     #[error("a record of the consensus log cannot be written as JSON: {0}")]
     Encode(#[source] serde_json::Error),
     /// The system gave no random number for the voter's id.
-    #[error("the system gives no random numbers: {0}")]
-    Random(getrandom::Error),
+    #[error(transparent)]
+    Random(#[from] RandomError),
 }
 
 /// The consensus store; clones share it.
@@ -59,7 +60,7 @@ struct Written {
 
 impl LogStore {
     /// Reads the store; an empty medium becomes a new store with a new voter id (J5).
-    pub(in crate::membership) async fn open(mut medium: Medium) -> Result<LogStore, LogStoreError> {
+    pub(in crate::membership) async fn open(mut medium: Medium, random: &Random) -> Result<LogStore, LogStoreError> {
         let mut state = LogState::default();
         let records = medium.read()?;
         for (index, record) in records.iter().enumerate() {
@@ -68,24 +69,27 @@ impl LogStore {
         }
         match state.id {
             Some(id) => Ok(LogStore::with(id, medium, records.len(), state)),
-            None => LogStore::create(medium).await,
+            None => LogStore::create(medium, random).await,
         }
     }
 
     /// J5: forgets the group that this store was part of. Returns the largest epoch that it knew.
-    pub(in crate::membership) async fn begin_anew(medium: Medium) -> Result<(LogStore, Epoch), LogStoreError> {
-        let old = LogStore::open(medium).await?;
+    pub(in crate::membership) async fn begin_anew(
+        medium: Medium,
+        random: &Random,
+    ) -> Result<(LogStore, Epoch), LogStoreError> {
+        let old = LogStore::open(medium, random).await?;
         let last_epoch = old.read().last_epoch();
         let LogStore { medium, .. } = old;
         let medium = match Arc::try_unwrap(medium) {
             Ok(written) => written.into_inner().medium,
             Err(_) => return Err(MediumError::Broken.into()),
         };
-        Ok((LogStore::create(medium).await?, last_epoch))
+        Ok((LogStore::create(medium, random).await?, last_epoch))
     }
 
-    async fn create(mut medium: Medium) -> Result<LogStore, LogStoreError> {
-        let id = ConsensusId(getrandom::u64().map_err(LogStoreError::Random)?);
+    async fn create(mut medium: Medium, random: &Random) -> Result<LogStore, LogStoreError> {
+        let id = ConsensusId(random.draw()?);
         let created = LogRecord::Created(id);
         medium.replace(vec![encode(&created)?]).await?;
         let mut state = LogState::default();
@@ -234,8 +238,8 @@ mod tests {
         async fn build(&self) -> Result<(mpsc::Receiver<Applied>, LogStore, StateMachine<Applied>), StorageError> {
             let disk = MemoryDisk::new();
             disk.make_folder(Path::new("/replica")).unwrap();
-            let medium = Medium::open(Arc::new(disk), Path::new("/replica/consensus")).unwrap();
-            let store = LogStore::open(medium).await.unwrap();
+            let medium = Medium::open(Arc::new(disk), Path::new("/replica/consensus"), 1).unwrap();
+            let store = LogStore::open(medium, &Random::system()).await.unwrap();
             let (output, applied) = mpsc::channel(64);
             Ok((applied, store.clone(), StateMachine::new(store, output)))
         }
@@ -249,7 +253,7 @@ mod tests {
     fn folder() -> (MemoryDisk, impl Fn(&MemoryDisk) -> Medium) {
         let disk = MemoryDisk::new();
         disk.make_folder(Path::new("/replica")).unwrap();
-        (disk, |disk| Medium::open(Arc::new(disk.clone()), Path::new("/replica/consensus")).unwrap())
+        (disk, |disk| Medium::open(Arc::new(disk.clone()), Path::new("/replica/consensus"), 1).unwrap())
     }
 
     fn entry(index: u64) -> Entry {
@@ -260,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn a_start_finds_what_was_written_and_the_same_voter() {
         let (disk, open) = folder();
-        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        let mut store = LogStore::open(open(&disk), &Random::system()).await.unwrap();
         store.save_vote(&Vote::new(3, 7)).await.unwrap();
         let entries = (0..5).map(|index| LogRecord::Entry(entry(index))).collect();
         store.write(entries).await.unwrap();
@@ -268,7 +272,7 @@ mod tests {
         store.purge(entry(1).log_id).await.unwrap();
         let id = store.id();
         drop(store);
-        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        let mut store = LogStore::open(open(&disk), &Random::system()).await.unwrap();
         assert_eq!(store.id(), id);
         assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(3, 7)));
         assert_eq!(store.last(), Some(entry(3).log_id));
@@ -278,20 +282,20 @@ mod tests {
     #[tokio::test]
     async fn what_was_rewritten_is_the_same_and_shorter() {
         let (disk, open) = folder();
-        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        let mut store = LogStore::open(open(&disk), &Random::system()).await.unwrap();
         for term in 0..=RECORDS_MAX as u64 {
             store.save_vote(&Vote::new(term, 7)).await.unwrap();
         }
         assert!(store.medium.lock().await.records < RECORDS_MAX / 2);
         drop(store);
-        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        let mut store = LogStore::open(open(&disk), &Random::system()).await.unwrap();
         assert_eq!(store.read_vote().await.unwrap(), Some(Vote::new(RECORDS_MAX as u64, 7)));
     }
 
     #[tokio::test]
     async fn a_cluster_is_taken_over_once_and_a_store_begun_anew_has_another_voter() {
         let (disk, open) = folder();
-        let mut store = LogStore::open(open(&disk)).await.unwrap();
+        let mut store = LogStore::open(open(&disk), &Random::system()).await.unwrap();
         assert_eq!(store.adopt(ClusterId(1)).await.unwrap(), ClusterId(1));
         assert_eq!(store.cluster(), None, "nothing of it is stored");
         assert_eq!(store.adopt(ClusterId(2)).await.unwrap(), ClusterId(2), "so another may take it in");
@@ -300,7 +304,7 @@ mod tests {
         assert_eq!(store.cluster(), Some(ClusterId(2)));
         let id = store.id();
         drop(store);
-        let (store, _) = LogStore::begin_anew(open(&disk)).await.unwrap();
+        let (store, _) = LogStore::begin_anew(open(&disk), &Random::system()).await.unwrap();
         assert_ne!(store.id(), id);
         assert_eq!((store.cluster(), store.last()), (None, None));
     }

@@ -11,9 +11,6 @@ pub enum MediumError {
     /// The disk failed, or what it held is damaged.
     #[error(transparent)]
     Disk(#[from] StoreError),
-    /// The system gave no random number for a new folder's id.
-    #[error("the system gives no random numbers: {0}")]
-    Random(getrandom::Error),
     /// An earlier write failed, panicked or was broken off.
     #[error("an earlier write of the consensus log did not end")]
     Broken,
@@ -35,18 +32,20 @@ pub struct DiskLog {
     found: Vec<Vec<u8>>,
     /// None while a write is under way, and for good after one that failed.
     log: Option<Log>,
+    /// Whether a write may wait for a device, so that it needs a thread.
+    waits: bool,
 }
 
 impl Medium {
-    /// Opens the log in a folder, or makes it. The folder lies in one that exists and is locked.
+    /// Opens the log in a folder, or makes it, with `fresh` for its id. The folder lies in one that exists and is locked.
     ///
     /// # Errors
     ///
     /// Where the disk fails, or what it holds is damaged.
-    pub fn open(disk: Arc<dyn Disk>, folder: &Path) -> Result<Medium, MediumError> {
-        let fresh = getrandom::u64().map_err(MediumError::Random)?;
+    pub fn open(disk: Arc<dyn Disk>, folder: &Path, fresh: u64) -> Result<Medium, MediumError> {
+        let waits = disk.simulated_wait().is_none();
         let (log, contents) = Log::open(disk, folder, fresh)?;
-        Ok(Medium::Disk(Box::new(DiskLog { found: contents.records, log: Some(log) })))
+        Ok(Medium::Disk(Box::new(DiskLog { found: contents.records, log: Some(log), waits })))
     }
 
     /// All records, in the order in which they were appended; asked once.
@@ -75,12 +74,17 @@ impl Medium {
 }
 
 impl DiskLog {
-    /// Writes on a thread that may wait for the disk.
+    /// Writes, on a thread that may wait for the disk where there is anything to wait for.
     async fn write(
         &mut self,
         write: impl FnOnce(&mut Log) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<(), MediumError> {
         let mut log = self.log.take().ok_or(MediumError::Broken)?;
+        if !self.waits {
+            write(&mut log)?;
+            self.log = Some(log);
+            return Ok(());
+        }
         let write = tokio::task::spawn_blocking(move || write(&mut log).map(|()| log));
         self.log = Some(write.await.map_err(|_panicked| MediumError::Broken)??);
         Ok(())

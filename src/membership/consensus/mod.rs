@@ -144,8 +144,7 @@ impl Consensus {
     }
 
     /// J4: founds a group of these voters, in a new cluster.
-    pub(super) async fn found(&self, voters: Vec<Voter>) -> Result<(), ConsensusError> {
-        let cluster = getrandom::u64().map(ClusterId).map_err(LogStoreError::Random)?;
+    pub(super) async fn found(&self, cluster: ClusterId, voters: Vec<Voter>) -> Result<(), ConsensusError> {
         self.store.adopt(cluster).await?;
         let members: BTreeMap<u64, BasicNode> =
             voters.iter().map(|voter| (voter.id.0, BasicNode::new(self.address(voter.replica)))).collect();

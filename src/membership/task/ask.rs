@@ -7,7 +7,7 @@ use crate::clock::Moment;
 use crate::membership::controller::{Action, Event};
 use crate::membership::founding::{Founding, Stores, founding};
 use crate::membership::{Begin, MembershipEvent};
-use crate::protocol::ids::{ReplicaId, ReplicaSet};
+use crate::protocol::ids::{ClusterId, ReplicaId, ReplicaSet};
 use crate::protocol::message::Lease;
 
 /// How many failure timeouts the replacement of a voter may take: the learner copies the log first.
@@ -77,8 +77,14 @@ impl Task {
         }
         if let Founding::Found(voters) = decision {
             self.founding = true;
-            let consensus = self.consensus.clone();
-            self.spawn(async move { Input::Founded(consensus.found(voters).await.map_err(|error| error.to_string())) });
+            let (consensus, cluster) = (self.consensus.clone(), self.random.draw().map(ClusterId));
+            self.spawn(async move {
+                let cluster = match cluster {
+                    Ok(cluster) => cluster,
+                    Err(error) => return Input::Founded(Err(error.to_string())),
+                };
+                Input::Founded(consensus.found(cluster, voters).await.map_err(|error| error.to_string()))
+            });
         }
     }
 }

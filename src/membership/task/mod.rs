@@ -21,6 +21,7 @@ use crate::clock::{Clock, Moment};
 use crate::protocol::ids::{ClusterId, ConsensusId, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Heartbeat, Lease, Message, Raft};
 use crate::protocol::view::View;
+use crate::random::Random;
 
 /// What the group and the spawned questions report. Each waits for room, so that no view is lost.
 const INPUTS_WAITING_MAX: usize = 256;
@@ -64,6 +65,7 @@ pub(super) struct Task {
     peers: ReplicaSet,
     replicas: usize,
     clock: Clock,
+    random: Random,
     times: Times,
     begin: Begin,
     controller: Controller,
@@ -100,10 +102,10 @@ impl Task {
         let times = Times::new(config.failure_timeout_ms, config.link_delay_us);
         let (store, forced_after) = match config.begin {
             Begin::Alone { after } => {
-                let (store, known) = LogStore::begin_anew(config.log).await?;
+                let (store, known) = LogStore::begin_anew(config.log, &config.random).await?;
                 (store, Some(after.max(known)))
             }
-            Begin::Normally | Begin::WithMajority => (LogStore::open(config.log).await?, None),
+            Begin::Normally | Begin::WithMajority => (LogStore::open(config.log, &config.random).await?, None),
         };
         let (output, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         let replicas = config.addresses.len();
@@ -120,6 +122,7 @@ impl Task {
             peers: all.without(config.me),
             replicas,
             clock: config.clock,
+            random: config.random,
             times,
             begin: config.begin,
             controller: Controller::new(setup, now),

@@ -37,7 +37,7 @@ async fn batches_become_durable_in_order_and_closing_waits_for_all() {
     }
     until_durable(&mut store, 100).await;
     (101..=500).for_each(|number| store.send(Command::Commit(vec![batch(number)])).unwrap());
-    store.close().unwrap();
+    store.close().await.unwrap();
     disk.cut_power(&mut || false);
     assert_eq!(open(&disk).unwrap().1.records.len(), 500);
 }
@@ -72,7 +72,7 @@ async fn a_failed_sync_is_told_and_ends_the_store() {
         }
     };
     tokio::time::timeout(DEADLINE, ended).await.expect("the store takes no more");
-    assert_eq!(store.close().unwrap_err().to_string(), error.to_string());
+    assert_eq!(store.close().await.unwrap_err().to_string(), error.to_string());
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_copy_takes_the_place_of_the_store_under_its_own_id() {
     };
     tokio::time::timeout(DEADLINE, wait).await.expect("the copy is put in force");
     assert_eq!(switched, Some(StoreId(50)));
-    store.close().unwrap();
+    store.close().await.unwrap();
     let (_, loaded, _) = open(&disk).unwrap();
     assert_eq!(loaded.store, StoreId(50));
     assert_eq!(loaded.records.into_keys().collect::<Vec<_>>(), [NoteId(2), NoteId(3)]);

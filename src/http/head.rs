@@ -10,7 +10,7 @@ use httparse::Header;
 
 use crate::config::Limits;
 use crate::protocol::request::Code;
-use crate::rest::{Head, Method, Refusal};
+use crate::rest::{Authority, Head, Method, Refusal};
 
 /// Most header fields that any configuration can allow: their places are on the stack.
 pub(crate) const FIELDS_MAX: usize = 256;
@@ -22,6 +22,7 @@ pub(crate) type Fields<'b> = [MaybeUninit<Header<'b>>; FIELDS_MAX];
 pub(crate) const LONE_LF: &str = "a line ends with LF alone; end each with CR LF";
 
 const BAD_TARGET: &str = "the request target is malformed; it is a path from `/` on, in the characters of RFC 3986";
+const BAD_HOST: &str = "the host is malformed; it is a name or an address, with or without a port";
 const BAD_CODING: &str = "Transfer-Encoding must be `chunked`, once, and in HTTP/1.1";
 
 /// How long the head at the front of `bytes` is, its empty line included, once all of it is there. `line` is where the
@@ -76,21 +77,24 @@ pub(crate) fn parse<'h, 'b>(
     let method = Method::parse(word);
     let (authority, path, query) = split_target(target, method).ok_or(Refusal::bad(BAD_TARGET))?;
     let (http10, fields) = (minor == 0, &*request.headers);
-    let mut head = Head { method, path, query, authority, http10, has_body: false, fields };
-    let host = find_host(&head)?;
-    head.authority = authority.or(host);
+    let mut head = Head { method, path, query, authority: None, http10, has_body: false, fields };
+    head.authority = find_authority(&head, authority)?;
     let framing = find_framing(&head, limits)?;
     head.has_body = framing != Framing::None;
     Ok((head, framing))
 }
 
-/// RFC 9112 section 3.2: HTTP/1.1 needs Host; nobody may send it twice.
-fn find_host<'b>(head: &Head<'_, 'b>) -> Result<Option<&'b str>, Refusal> {
+/// RFC 9112 sections 3.2 and 3.2.2: HTTP/1.1 needs Host; nobody may send it twice, or malformed. What the target names
+/// goes before it.
+fn find_authority<'b>(head: &Head<'_, 'b>, target: Option<&'b str>) -> Result<Option<Authority<'b>>, Refusal> {
     let rule = "there must be one Host field";
-    match head.value("host", rule)?.map(std::str::from_utf8) {
-        None if !head.http10 => Err(Refusal::bad(rule)),
-        host => host.transpose().map_err(|_| Refusal::bad("the host is not ASCII")),
+    let parse = |text| Authority::parse(text).ok_or(Refusal::bad(BAD_HOST));
+    let field = head.value("host", rule)?.map(parse).transpose()?;
+    if field.is_none() && !head.http10 {
+        return Err(Refusal::bad(rule));
     }
+    let target = target.map(str::as_bytes).map(parse).transpose()?;
+    Ok(target.or(field))
 }
 
 /// RFC 9112 section 6.3.

@@ -208,6 +208,12 @@ impl Failure {
     pub fn not_found(id: NoteId) -> Failure {
         Failure::new(Code::NotFound, format!("there is no note {id}"))
     }
+
+    /// 412: the note is there, and was last written as another version than those that were asked for.
+    pub fn not_matched(id: NoteId, written: Version) -> Failure {
+        let msg = format!("note {id} is at version \"{written}\", which If-Match does not name; read it again");
+        Failure::new(Code::PreconditionFailed, msg)
+    }
 }
 
 impl From<NoteError> for Failure {

@@ -126,9 +126,7 @@ impl Replica {
         let Some(newest) = self.items.newest(id) else { return Err(Failure::not_found(id)) };
         let Value::Note(before) = &newest.value else { return Err(Failure::not_found(id)) };
         if write.if_match.as_ref().is_some_and(|wanted| !wanted.contains(&newest.written)) {
-            let msg =
-                format!("note {id} is at version \"{}\", which If-Match does not name; read it again", newest.written);
-            return Err(Failure::new(Code::PreconditionFailed, msg));
+            return Err(Failure::not_matched(id, newest.written));
         }
         let version = newest.version.next(self.epoch());
         let record = Record { id, version, written: version, primary: self.me(), value: value(before)? };

@@ -87,7 +87,11 @@ impl Draft {
         let fields = &mut self.fields;
         let etag = match outcome {
             Outcome::Failed(failure) => return Err(failure.clone().into()),
-            Outcome::Note { written, .. } => {
+            Outcome::Note { id, written, .. } => {
+                // RFC 9110 section 13.2.2: If-Match goes first.
+                if plan.if_match.as_ref().is_some_and(|versions| !versions.contains(written)) {
+                    return Err(Failure::not_matched(*id, *written).into());
+                }
                 if plan.if_none_match.as_ref().is_some_and(|tags| tags.contain(*written)) {
                     self.status = 304;
                 }

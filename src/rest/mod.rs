@@ -14,7 +14,7 @@ mod request;
 mod routes;
 
 pub(crate) use answers::{DONE, Draft, Reply, error_body, put, put_notes, put_number, put_outcome, reason};
-pub(crate) use origin::Hosts;
+pub(crate) use origin::{Authority, Hosts};
 pub(crate) use refusal::Refusal;
 pub(crate) use request::{Head, Method};
 pub(crate) use routes::{Ask, Plan, Resource, stream_page};

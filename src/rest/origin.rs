@@ -24,14 +24,10 @@ impl Hosts {
 
     /// Refuses a request that is meant for somebody else, or by a page of somebody else.
     pub(crate) fn check(&self, head: &Head<'_, '_>) -> Result<(), Refusal> {
-        if let Some(authority) = head.authority {
-            let host = host_of(authority)
-                .ok_or(Refusal::bad("the host is malformed; it is a name or an address, with or without a port"))?;
-            if !self.serve(host) {
-                let host = quote(host);
-                let msg = format!("this service is not `{host}`; if it is, name it in `hosts` of the configuration");
-                return Err(Refusal::new(421, Code::Misdirected, msg));
-            }
+        if let Some(Authority { host, .. }) = head.authority.filter(|authority| !self.serve(authority.host)) {
+            let host = quote(host);
+            let msg = format!("this service is not `{host}`; if it is, name it in `hosts` of the configuration");
+            return Err(Refusal::new(421, Code::Misdirected, msg));
         }
         match head.method.writes() && is_foreign(head) {
             true => Err(Refusal::new(403, Code::Forbidden, "a page of another origin may not write here")),
@@ -46,26 +42,34 @@ impl Hosts {
     }
 }
 
-/// The host in `host[:port]` (RFC 3986 section 3.2, without user information), where both are well formed.
-fn host_of(authority: &str) -> Option<&str> {
-    let end = authority.rfind(']').map(|end| end + 1).or(authority.find(':'));
-    let (host, port) = authority.split_at(end.unwrap_or(authority.len()));
-    let named = match host.strip_prefix('[') {
-        Some(address) => address.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
-    };
-    let digits = if port.is_empty() { port } else { port.strip_prefix(':')? };
-    let numbered = digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
-    (named && numbered).then_some(host)
+/// `host[:port]` (RFC 3986 section 3.2, without user information), where both are well formed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Authority<'b> {
+    text: &'b str,
+    host: &'b str,
+}
+
+impl<'b> Authority<'b> {
+    pub(crate) fn parse(text: &'b [u8]) -> Option<Authority<'b>> {
+        let text = std::str::from_utf8(text).ok()?;
+        let end = text.rfind(']').map(|end| end + 1).or(text.find(':'));
+        let (host, port) = text.split_at(end.unwrap_or(text.len()));
+        let named = match host.strip_prefix('[') {
+            Some(address) => address.strip_suffix(']')?.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)),
+        };
+        let digits = if port.is_empty() { port } else { port.strip_prefix(':')? };
+        let numbered = digits.is_empty() || digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+        (named && numbered).then_some(Authority { text, host })
+    }
 }
 
 /// Whether a browser says that the request comes from a page of another origin (RFC 6454; Fetch Metadata). Others than
 /// browsers send neither field. The scheme is not compared: a proxy in front may end TLS.
 fn is_foreign(head: &Head<'_, '_>) -> bool {
-    let ours = head.authority.unwrap_or_default().as_bytes();
     let own = |origin: &[u8]| {
-        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(ours))
+        let theirs = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        matches!((theirs, head.authority), (Some(theirs), Some(ours)) if theirs.eq_ignore_ascii_case(ours.text.as_bytes()))
     };
     head.values("origin").any(|origin| !own(origin))
         || head.values("sec-fetch-site").any(|site| site.eq_ignore_ascii_case(b"cross-site"))

@@ -2,6 +2,7 @@
 
 use httparse::Header;
 
+use super::origin::Authority;
 use super::refusal::Refusal;
 use crate::protocol::request::Code;
 
@@ -51,8 +52,8 @@ pub(crate) struct Head<'h, 'b> {
     pub(crate) path: &'b str,
     /// Behind the `?`.
     pub(crate) query: &'b str,
-    /// The host that is asked, port and all: the target's where it names one (RFC 9112 section 3.2.2), else Host's.
-    pub(crate) authority: Option<&'b str>,
+    /// Who is asked: as the target names it (RFC 9112 section 3.2.2), else as Host does. Only HTTP/1.0 may name nobody.
+    pub(crate) authority: Option<Authority<'b>>,
     pub(crate) http10: bool,
     /// Whether it says where its body ends; where it does not, there is none (RFC 9112 section 6.3).
     pub(crate) has_body: bool,

@@ -88,8 +88,9 @@ pub(crate) struct Plan {
     pub(crate) path: Option<Box<str>>,
     /// Of a read.
     pub(crate) if_none_match: Option<Tags>,
+    /// Of one note.
+    pub(crate) if_match: Option<Vec<Version>>,
     key: Option<Key>,
-    if_match: Option<Vec<Version>>,
 }
 
 impl Plan {
@@ -123,7 +124,10 @@ impl Plan {
         match &mut self.resource {
             _ if self.method.writes() => self.read_write(head)?,
             Resource::Notes(page) if self.method != Method::Options => *page = parse_query(head.query)?,
-            Resource::Note(_) => self.if_none_match = Tags::parse(head, "if-none-match", true)?,
+            Resource::Note(_) => {
+                self.if_match = parse_if_match(head)?;
+                self.if_none_match = Tags::parse(head, "if-none-match", true)?;
+            }
             _ => {}
         }
         Ok(())
@@ -138,8 +142,7 @@ impl Plan {
             return Err(Refusal::new(415, Code::Unsupported, "encoded content is not taken; send the body as it is"));
         }
         self.key = parse_key(head)?;
-        // Any note that exists: that a write needs anyway.
-        self.if_match = Tags::parse(head, "if-match", false)?.filter(|tags| !tags.any).map(|tags| tags.versions);
+        self.if_match = parse_if_match(head)?;
         if self.method == Method::Post && self.if_match.is_some() {
             return Err(Failure::new(Code::PreconditionFailed, "the list has no ETag; POST without If-Match").into());
         }
@@ -206,6 +209,11 @@ fn parse_query(query: &str) -> Result<Option<Page>, Refusal> {
     }
     let limit = limit.or(after.map(|_| LIST_LIMIT_DEFAULT));
     Ok(limit.map(|limit| Page { after: after.unwrap_or(NoteId(0)), limit, bytes_max: PAGE_BYTES_MAX }))
+}
+
+/// The versions that If-Match names. `*` stands for any note that exists, which every request for one needs anyway.
+fn parse_if_match(head: &Head<'_, '_>) -> Result<Option<Vec<Version>>, Refusal> {
+    Ok(Tags::parse(head, "if-match", false)?.filter(|tags| !tags.any).map(|tags| tags.versions))
 }
 
 fn parse_key(head: &Head<'_, '_>) -> Result<Option<Key>, Refusal> {

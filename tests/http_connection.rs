@@ -132,6 +132,12 @@ async fn a_client_that_asks_is_told_to_continue() {
     let refused = client.answer().await;
     assert_eq!((refused.status, refused.field("Connection")), (413, Some("close")), "instead of a 100");
     client.ends().await;
+
+    let mut client = server.connect().await;
+    client.send(format!("{}Content-Length: 2\r\n\r\n", head.replace("100-continue", "the-unexpected"))).await;
+    let refused = client.answer().await;
+    assert_eq!((refused.status, refused.field("Connection")), (417, Some("close")), "whether the body comes is open");
+    client.ends().await;
 }
 
 #[tokio::test]
@@ -249,6 +255,23 @@ async fn a_pipeline_is_read_only_as_fast_as_it_is_answered() {
         assert_eq!(client.answer().await.status, 200);
     }
     assert!(server.replica.batches().iter().all(|calls| *calls <= 4));
+}
+
+#[tokio::test]
+async fn what_is_not_answered_stops_the_reading() {
+    let server = Server::start_with(|limits| limits.pipeline = 4).await;
+    server.replica.hold();
+    let mut client = server.connect().await;
+    client.send(get("/note/1").repeat(8)).await;
+    until(|| server.replica.calls() > 0).await;
+    // Sockets hold some; past that the client must wait. 64 MiB is more than any system gives to both ends.
+    let requests = get("/note/1").repeat(1000);
+    let mut sent = 0;
+    while timeout(Duration::from_millis(500), client.stream.write_all(requests.as_bytes())).await.is_ok() {
+        sent += requests.len();
+        assert!(sent < 64 * 1024 * 1024, "the server reads what it cannot answer");
+    }
+    assert!(server.replica.calls() <= 4);
 }
 
 #[tokio::test]

@@ -54,10 +54,12 @@ async fn its_paths_and_methods_are_those_that_are_served() {
 async fn its_errors_are_those_that_are_given() {
     let server = Server::start().await;
     let doc = description(&server).await;
+    server.replica.fill(1, "b");
     for (method, path, target, fields, body, status) in [
         ("get", "/note", "/note?limit=0", "", "", 400),
         ("get", "/note/{id}", "/note/x", "", "", 400),
         ("get", "/note/{id}", "/note/9", "", "", 404),
+        ("get", "/note/{id}", "/note/1", "If-Match: \"9-9\"\r\n", "", 412),
         ("put", "/note/{id}", "/note/9", "", "{}", 404),
         ("put", "/note/{id}", "/note/1", "Content-Encoding: gzip\r\n", "{}", 415),
         ("put", "/note/{id}", "/note/1", "Origin: null\r\n", "{}", 403),

@@ -143,3 +143,15 @@ fn every_key_of_the_configuration_is_in_the_table() {
         assert!(keys.contains(key), "the README's table has no key `{key}`");
     }
 }
+
+#[test]
+fn every_limit_is_in_its_table_with_its_default() {
+    let rows = DOCUMENT.lines().skip_while(|line| !line.starts_with("| in `limits`")).skip(2);
+    let shown: BTreeSet<String> = rows
+        .map_while(|row| row.strip_prefix("| `"))
+        .map(|row| row.replace("` |", ":").split(" |").next().unwrap().to_owned())
+        .collect();
+    let limits = format!("{:?}", primacy::config::Limits::default());
+    let limits = limits.strip_prefix("Limits { ").unwrap().strip_suffix(" }").unwrap();
+    assert_eq!(shown, limits.split(", ").map(str::to_owned).collect());
+}

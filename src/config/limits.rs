@@ -21,9 +21,9 @@ pub struct Limits {
     pub write_ms: u64,
     /// Calls that one connection has open; past it, it is read no further until some are answered.
     pub pipeline: usize,
-    /// Client connections of one replica in all (503 past it).
+    /// Client connections at one of a replica's two ports (503 past it).
     pub connections: usize,
-    /// Client connections of one replica from one address (503 past it).
+    /// Those of one address (503 past it).
     pub connections_per_address: usize,
 }
 

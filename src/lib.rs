@@ -41,10 +41,12 @@
 //! It flows down one side and up the other, once. Each layer imports only what is below it:
 //!
 //! ```text
-//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept, rest > config > protocol > note, clock
+//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept, rest, client > config
+//!      > protocol > note, clock
 //! ```
 //!
-//! `net`, `random` and `observe` may be used by all but `replication` and `protocol`. `tests/architecture.rs` holds all of this.
+//! `net`, `random`, `backoff` and `observe` may be used by all but `replication` and `protocol`.
+//! `tests/architecture.rs` holds all of this.
 //!
 //! # The modules, in reading order
 //!
@@ -64,8 +66,8 @@
 //!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other. `task`
 //!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions.
 //! * `link`: the connections to each peer. `hello` greets; `dial` sends what `outgoing` and its `window` hold, in
-//!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `backoff` and `delay` are its
-//!   times.
+//!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `delay` is its
+//!   simulated distance.
 //! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail, `unsynced` what a power cut
 //!   takes from it; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
@@ -77,6 +79,9 @@
 //!   come by HTTP.
 //! * `rest`: what requests over HTTP mean. A `request` has a head, `origin` tells foreign ones, `routes` understands them;
 //!   `answers` writes what comes back, `refusal` why nothing else does.
+//! * `client`: how other programs ask. `request` and `reply` are what is said, `exchange` a connection without its socket,
+//!   `connection` the task that has one; `failover` asks another replica, `options` and `error` are what it is told and
+//!   tells.
 //! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
 //!   `reader`, `head` and `body` cut bytes into requests, `response` is what answers are written with.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together on a `system`, `callers` remembers who
@@ -90,6 +95,7 @@
 //! * `clock`: the seam to time.
 //! * `net`: the seam to the network.
 //! * `random`: the seam to randomness. A simulation brings its own of these.
+//! * `backoff`: how long to wait before dialing again.
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
 //!   replicas, and `table` shows what they say.
@@ -98,6 +104,8 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod accept;
+pub mod backoff;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -83,6 +83,25 @@ impl From<serde_json::Error> for NoteError {
 pub struct Note(Arc<RawValue>);
 
 impl Note {
+    /// A note of these members.
+    pub fn new(title: Option<&str>, body: Option<&str>) -> Result<Note, NoteError> {
+        Fields { id: None, title: title.map(str::to_owned), body: body.map(str::to_owned) }.encode()
+    }
+
+    /// Its title, where it has one.
+    pub fn title(&self) -> Option<String> {
+        self.fields().title
+    }
+
+    /// Its body, where it has one.
+    pub fn body(&self) -> Option<String> {
+        self.fields().body
+    }
+
+    fn fields(&self) -> Fields {
+        serde_json::from_str(self.as_str()).expect("a note's text is a note's JSON")
+    }
+
     /// Reads the body of a POST: an object with exactly the strings `title` and `body`.
     pub fn from_post(body: &[u8]) -> Result<Note, NoteError> {
         let Object(fields) = serde_json::from_slice::<Object<Fields>>(body)?;
@@ -177,6 +196,18 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// The same, and a new title; none removes it.
+    pub fn title(mut self, new: Option<&str>) -> Patch {
+        self.title = Some(new.map(str::to_owned));
+        self
+    }
+
+    /// The same, and a new body; none removes it.
+    pub fn body(mut self, new: Option<&str>) -> Patch {
+        self.body = Some(new.map(str::to_owned));
+        self
+    }
+
     /// Reads the body of a PATCH to `id`.
     pub fn parse(id: NoteId, body: &[u8]) -> Result<Patch, NoteError> {
         let Object(mut patch) = serde_json::from_slice::<Object<Patch>>(body)?;

@@ -19,14 +19,14 @@ const LAYERS: &[&[&str]] = &[
     &["cluster"],
     &["node"],
     &["http", "wire", "membership"],
-    &["replication", "link", "store", "accept", "rest"],
+    &["replication", "link", "store", "accept", "rest", "client"],
     &["config"],
     &["protocol"],
     &["note", "clock"],
 ];
 
 /// Outside the layers: every module but [`PURE`] may import these, and they import only what [`ASIDE_IMPORTS`] says.
-const ASIDE: &[&str] = &["observe", "net", "random"];
+const ASIDE: &[&str] = &["observe", "net", "random", "backoff"];
 const ASIDE_IMPORTS: &[&str] = &["config", "note", "clock"];
 
 /// These never meet a socket or a log.

@@ -17,7 +17,6 @@
 //! reached waits, with everything behind it, until the replica has published that epoch (L4).
 
 mod accept;
-mod backoff;
 mod chunks;
 mod delay;
 mod dial;

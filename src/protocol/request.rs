@@ -71,6 +71,13 @@ pub enum Operation {
     },
 }
 
+impl From<Operation> for Write {
+    /// Without key or condition.
+    fn from(operation: Operation) -> Write {
+        Write { operation, key: None, if_match: None }
+    }
+}
+
 impl Operation {
     /// The item whose primary decides this write: the note, or for a POST the id sequence.
     pub fn item(&self) -> NoteId {

@@ -11,19 +11,20 @@ const MOST_MS: u64 = 500;
 /// Waits that double from 50 to 500 ms, each drawn from the upper half, so that replicas that lost each other at the same
 /// moment do not dial in step.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     ceiling_ms: u64,
     /// State of a xorshift generator; never 0.
     random: u64,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: u64) -> Backoff {
+    /// Waits that begin short; `seed` draws them.
+    pub fn new(seed: u64) -> Backoff {
         Backoff { ceiling_ms: 2 * LEAST_MS, random: seed | 1 }
     }
 
     /// The next wait, longer than the one before.
-    pub(super) fn next(&mut self) -> Duration {
+    pub fn next(&mut self) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -34,7 +35,7 @@ impl Backoff {
     }
 
     /// A dial succeeded: the next wait is short again.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.ceiling_ms = 2 * LEAST_MS;
     }
 }

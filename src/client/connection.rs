@@ -1,0 +1,193 @@
+//! The persistent connection to one replica: a task that dials when there is something to send, and again when it is lost.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::error::Cause;
+use super::exchange::{Attempt, Exchange, Submission, Trouble};
+use super::options::Options;
+use super::request::Asking;
+use crate::backoff::Backoff;
+use crate::clock::Alarm;
+use crate::config::Address;
+use crate::net::TcpStream;
+
+/// Requests between their senders and the task; it takes them at once, so that few are ever there.
+const HANDED_MAX: usize = 256;
+
+/// A way to the task; clones share it. It ends when all are dropped.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    name: String,
+    requests: mpsc::Sender<Submission>,
+}
+
+impl Connection {
+    /// Begins the task in the runtime that this is called in.
+    pub(super) fn start(address: &Address, options: &Options, seed: u64) -> Connection {
+        let (sender, requests) = mpsc::channel(HANDED_MAX);
+        let task = Task {
+            address: address.clone(),
+            connect_timeout: options.connect_timeout,
+            requests,
+            exchange: Exchange::new(options.in_flight, options.queue),
+            alarm: Alarm::new(),
+            backoff: Backoff::new(seed),
+            not_before: Instant::now(),
+            answered: false,
+        };
+        tokio::spawn(task.run());
+        Connection { name: address.to_string(), requests: sender }
+    }
+
+    /// The replica's address.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends a request, and waits for its reply until `due`.
+    pub(super) async fn ask(&self, asking: Asking, due: Instant) -> Attempt {
+        let (answer, reply) = oneshot::channel();
+        let since = Instant::now();
+        let submission = Submission { asking, since, due, answer };
+        let handed = match self.requests.try_send(submission) {
+            Ok(()) => Ok(()),
+            // The timer is only needed here.
+            Err(TrySendError::Full(submission)) => match timeout_at(due, self.requests.reserve()).await {
+                Ok(Ok(place)) => {
+                    place.send(submission);
+                    Ok(())
+                }
+                Ok(Err(_)) => Err(ended()),
+                Err(_) => Err(Cause::Full(due - since)),
+            },
+            Err(TrySendError::Closed(_)) => Err(ended()),
+        };
+        match handed {
+            Ok(()) => reply.await.unwrap_or_else(|_| Err(Trouble { sent: true, cause: ended() })),
+            Err(cause) => Err(Trouble { sent: false, cause }),
+        }
+    }
+}
+
+/// The runtime that the task lived in is gone.
+fn ended() -> Cause {
+    Cause::Lost(Arc::new(io::Error::other("the client's runtime has ended")))
+}
+
+/// What the task has.
+#[derive(Debug)]
+struct Task {
+    address: Address,
+    connect_timeout: Duration,
+    requests: mpsc::Receiver<Submission>,
+    exchange: Exchange,
+    alarm: Alarm,
+    backoff: Backoff,
+    /// When the replica may be dialed again; until then it counts as unreachable.
+    not_before: Instant,
+    /// Whether anything was answered on this connection.
+    answered: bool,
+}
+
+/// What the task woke up for.
+enum Event {
+    Request(Option<Submission>),
+    Read(io::Result<usize>),
+    Written(io::Result<usize>),
+    Look,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut last = Arc::new(io::Error::from(io::ErrorKind::NotConnected));
+        while let Some(first) = self.requests.recv().await {
+            self.exchange.push(first);
+            self.take_all();
+            if Instant::now() < self.not_before {
+                self.exchange.refuse(&last);
+                continue;
+            }
+            self.answered = false;
+            let error = match self.dial().await {
+                Ok(stream) => match self.serve(stream).await {
+                    Ok(()) => return,
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            // Who answered before is worth dialing again at once.
+            if !self.answered {
+                self.not_before = Instant::now() + self.backoff.next();
+            }
+            last = Arc::new(error);
+            self.exchange.lose(&last);
+        }
+    }
+
+    /// Takes what was handed over, as much as has room.
+    fn take_all(&mut self) {
+        while self.exchange.has_room()
+            && let Ok(submission) = self.requests.try_recv()
+        {
+            self.exchange.push(submission);
+        }
+    }
+
+    async fn dial(&self) -> io::Result<TcpStream> {
+        let dial = TcpStream::connect((self.address.host(), self.address.port()));
+        let stream = timeout(self.connect_timeout, dial).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Serves until nobody can ask any more, or the connection is lost.
+    async fn serve(&mut self, mut stream: TcpStream) -> io::Result<()> {
+        let mut open = true;
+        while open || !self.exchange.is_idle() {
+            if open {
+                self.take_all();
+            }
+            self.exchange.make_frames(Instant::now());
+            match self.next_event(&mut stream, open).await {
+                Event::Request(Some(submission)) => self.exchange.push(submission),
+                Event::Request(None) => open = false,
+                Event::Read(read) => {
+                    if read? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                    self.exchange.take_replies(Instant::now())?;
+                    if !self.answered {
+                        self.answered = true;
+                        self.backoff.reset();
+                    }
+                }
+                Event::Written(written) => self.exchange.wrote(written?),
+                Event::Look => self.exchange.look(Instant::now())?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn next_event(&mut self, stream: &mut TcpStream, open: bool) -> Event {
+        let has_room = self.exchange.has_room();
+        let look = self.exchange.next_look();
+        let (mut reader, mut writer) = stream.split();
+        let Task { exchange, requests, alarm, .. } = self;
+        // Reading and writing at the same time: a replica that waits for its replies to be taken reads no further.
+        let (out, room) = exchange.ends();
+        tokio::select! {
+            biased;
+            written = writer.write(out), if !out.is_empty() => Event::Written(written),
+            read = reader.read_buf(room) => Event::Read(read),
+            submission = requests.recv(), if open && has_room => Event::Request(submission),
+            () = alarm.at(look) => Event::Look,
+        }
+    }
+}

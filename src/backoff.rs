@@ -24,7 +24,7 @@ impl Backoff {
     }
 
     /// The next wait, longer than the one before.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_wait(&mut self) -> Duration {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -48,11 +48,11 @@ mod tests {
     fn waits_grow_from_50_to_500_ms_and_stay_there() {
         for seed in 0..100 {
             let mut backoff = Backoff::new(seed);
-            let waits: Vec<u128> = (0..20).map(|_| backoff.next().as_millis()).collect();
+            let waits: Vec<u128> = (0..20).map(|_| backoff.next_wait().as_millis()).collect();
             assert!(waits.iter().all(|wait| (50..=500).contains(wait)), "seed {seed}: {waits:?}");
             assert!(waits[0] <= 100 && waits[19] >= 250, "seed {seed}: {waits:?}");
             backoff.reset();
-            assert!(backoff.next().as_millis() <= 100);
+            assert!(backoff.next_wait().as_millis() <= 100);
         }
     }
 
@@ -60,7 +60,7 @@ mod tests {
     fn two_seeds_do_not_wait_in_step() {
         let waits = |seed| {
             let mut backoff = Backoff::new(seed);
-            (0..8).map(|_| backoff.next()).collect::<Vec<_>>()
+            (0..8).map(|_| backoff.next_wait()).collect::<Vec<_>>()
         };
         assert_ne!(waits(1 << 40), waits(3 << 33));
     }

@@ -124,7 +124,7 @@ impl Task {
             };
             // Who answered before is worth dialing again at once.
             if !self.answered {
-                self.not_before = Instant::now() + self.backoff.next();
+                self.not_before = Instant::now() + self.backoff.next_wait();
             }
             last = Arc::new(error);
             self.exchange.lose(&last);

@@ -94,7 +94,7 @@ impl Replicas {
             }
             // All were asked: what ails them takes a moment.
             if attempts.is_multiple_of(self.connections.len()) {
-                let pause = pauses.get_or_insert_with(|| self.pauses()).next();
+                let pause = pauses.get_or_insert_with(|| self.pauses()).next_wait();
                 sleep_until(by.min(Instant::now() + pause)).await;
             }
         }

@@ -75,7 +75,7 @@ impl Dialer {
             let wait = match ended {
                 Reason::Stopped => return,
                 Reason::PerFrame => continue,
-                _ => self.backoff.next(),
+                _ => self.backoff.next_wait(),
             };
             tokio::select! {
                 biased;

@@ -61,6 +61,7 @@ use crate::protocol::client::{LIST_BYTES_MAX, LIST_LIMIT_MAX};
 use crate::protocol::port::Call;
 use crate::protocol::request::{Done, Key, Operation, Page, Request, Write};
 use crate::protocol::status::Status;
+use crate::random::Random;
 use failover::{Nature, Replicas};
 use reply::Reply;
 use request::Asking;
@@ -103,7 +104,7 @@ impl Client {
     ///
     /// Outside a tokio runtime, in which its connections live; and where the system gives no random numbers.
     pub fn with(options: &Options) -> Client {
-        let name = getrandom::u64().expect("a system that runs an async runtime has random numbers");
+        let name = Random::system().draw().expect("a system that runs an async runtime has random numbers");
         let replicas = Replicas::new(options, name);
         Client(Arc::new(Shared { replicas, keys: options.keys, name, keys_made: AtomicU64::new(0) }))
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use fake_replica::FakeReplica;
 use primacy::clock::Clock;
 use primacy::config::{Address, Config, Mode};
-use primacy::link::{LinkConfig, LinkEvent, Links, Restarts};
+use primacy::link::{LinkConfig, LinkEvent, Links};
 use primacy::net::{SystemNetwork, TcpListener, TcpStream};
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use primacy::protocol::port::Port;
@@ -70,7 +70,6 @@ fn links(config: &Config, me: ReplicaId) -> (Links, mpsc::Receiver<LinkEvent>) {
         me,
         network: Arc::new(SystemNetwork),
         incarnation: Incarnation(7 + u64::from(me.0)),
-        restarts: Restarts::Refused,
         seed: 1,
     };
     (Links::start(config, sender, watch::channel(Epoch(1)).1), events)

@@ -125,7 +125,7 @@ async fn begin(shared: &Shared, hello: &Hello, peer: ReplicaId) -> Result<(Place
         // What a control link carries may be lost with its connection.
         (LinkKind::Control, _) => None,
     };
-    shared.meet(peer, hello.incarnation).await?;
+    shared.meet(peer, hello.incarnation).await;
     let incoming = shared.roster.incoming(peer, hello.kind);
     let begun = incoming.begin(hello.incarnation, next, !shared.is_per_frame(hello.kind));
     begun.map_err(|gap| Refusal::Gap { next: next.unwrap_or_default(), got: gap.got })

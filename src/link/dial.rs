@@ -240,12 +240,11 @@ impl Dialer {
             Err(error) => return Err(Reason::Broke(format!("no hello: {error}"))),
         }
         let checked = hello::parse(json).and_then(|hello| self.check_hello(hello, next));
-        let checked = match checked {
-            Ok(hello) => self.shared.meet(link.peer, hello.incarnation).await.map(|()| hello),
-            Err(refusal) => Err(refusal),
-        };
-        if let Err(refusal) = &checked {
-            self.shared.tell(LinkEvent::Refused { peer: link.peer, reason: refusal.to_string() }).await;
+        match &checked {
+            Ok(hello) => self.shared.meet(link.peer, hello.incarnation).await,
+            Err(refusal) => {
+                self.shared.tell(LinkEvent::Refused { peer: link.peer, reason: refusal.to_string() }).await;
+            }
         }
         checked.map_err(Reason::Refused)
     }

@@ -62,14 +62,6 @@ pub enum Refusal {
         /// What this replica is.
         found: Incarnation,
     },
-    /// The peer is another incarnation than the one met before.
-    #[error("I know you as incarnation {met}, but you are {found}: you were restarted; all replicas must be restarted")]
-    Restarted {
-        /// The one met before.
-        met: Incarnation,
-        /// The one that says hello.
-        found: Incarnation,
-    },
     /// Frames are missing between what was got and what would follow.
     #[error(
         "your next frame would be {} of epoch {}, but I have those up to {} of epoch {}; a new view starts again",
@@ -92,12 +84,12 @@ impl Refusal {
             Refusal::Misdirected { .. } => "misdirected",
             Refusal::Unknown { .. } => "not_a_peer",
             Refusal::Settings { .. } => "other_settings",
-            Refusal::Expected { .. } | Refusal::Restarted { .. } => "other_incarnation",
+            Refusal::Expected { .. } => "other_incarnation",
             Refusal::Gap { .. } => "gap",
         }
     }
 
-    /// Whether one of the two was restarted: the next dial knows it, so that nobody need be told.
+    /// Whether this replica was restarted: the next dial knows it, so that nobody need be told.
     pub(super) fn is_of_restart(&self) -> bool {
         matches!(self, Refusal::Expected { .. })
     }
@@ -185,7 +177,6 @@ impl Shared {
         let Some(peer) = self.place_of(&hello.from).filter(|peer| *peer != self.me) else {
             return Err(Refusal::Unknown { from: hello.from.clone(), replicas: self.names.join(", ") });
         };
-        self.roster.check(peer, hello.incarnation)?;
         match hello.expects {
             Some(expected) if expected != self.incarnation => {
                 Err(Refusal::Expected { expected, found: self.incarnation })

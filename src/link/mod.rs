@@ -39,7 +39,6 @@ use tokio::sync::{mpsc, watch};
 
 pub use accept::LinkAcceptor;
 pub use hello::Refusal;
-pub use roster::Restarts;
 
 use crate::config::{Config, LinkUse};
 use crate::net::Network;
@@ -79,8 +78,6 @@ pub struct LinkConfig {
     pub network: Arc<dyn Network>,
     /// Drawn at this process start.
     pub incarnation: Incarnation,
-    /// Whether a peer may come back in another incarnation.
-    pub restarts: Restarts,
     /// Random; spreads the redials of replicas that lost each other together.
     pub seed: u64,
 }
@@ -241,7 +238,7 @@ impl Links {
     /// Begins to dial all peers, in tasks on the present runtime. What happens is told on `events`; the replica's epoch
     /// is read from `epoch`.
     pub fn start(config: LinkConfig, events: mpsc::Sender<LinkEvent>, epoch: watch::Receiver<Epoch>) -> Links {
-        let LinkConfig { config, me, network, incarnation, restarts, seed } = config;
+        let LinkConfig { config, me, network, incarnation, seed } = config;
         let delay = Delay::of_us(config.link_delay_us);
         let peers = (0..config.replicas.len()).map(|place| ReplicaId(place as u8)).filter(|peer| *peer != me);
         let both = |peer| [LinkKind::Control, LinkKind::Data].map(|kind| Outgoing::new(peer, kind, delay.duration()));
@@ -252,7 +249,7 @@ impl Links {
             incarnation,
             settings: hello::settings(&config),
             delay,
-            roster: Roster::new(restarts, config.replicas.len()),
+            roster: Roster::new(config.replicas.len()),
             outgoing: peers.flat_map(both).collect(),
             warned: Mutex::default(),
             events,
@@ -368,10 +365,10 @@ impl Shared {
     }
 
     /// Takes note of a greeted peer's incarnation; on another one than before, forgets what was for the old one.
-    async fn meet(&self, peer: ReplicaId, incarnation: Incarnation) -> Result<(), Refusal> {
+    async fn meet(&self, peer: ReplicaId, incarnation: Incarnation) {
         use roster::Meeting;
-        match self.roster.meet(peer, incarnation)? {
-            Meeting::Known => return Ok(()),
+        match self.roster.meet(peer, incarnation) {
+            Meeting::Known => return,
             Meeting::First => {}
             Meeting::Another => {
                 self.outgoing_to(peer).for_each(Outgoing::renew);
@@ -379,7 +376,6 @@ impl Shared {
             }
         }
         self.tell(LinkEvent::Met { peer, incarnation }).await;
-        Ok(())
     }
 }
 

@@ -4,21 +4,10 @@ use std::sync::Mutex;
 
 use tokio::sync::watch;
 
-use super::hello::Refusal;
 use super::lock;
 use super::tally::{Gap, Place, Tally};
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::{LinkKind, Position};
-
-/// Whether a peer may come back in another incarnation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restarts {
-    /// Its first hello fixes its incarnation: without views that leave the old one out, the new one would be taken for
-    /// it.
-    Refused,
-    /// The newest one counts; views say which one is a member.
-    Allowed,
-}
 
 /// What a hello's incarnation is to this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +22,7 @@ pub(super) enum Meeting {
 
 /// All peers.
 #[derive(Debug)]
-pub(super) struct Roster {
-    restarts: Restarts,
-    peers: Vec<Peer>,
-}
+pub(super) struct Roster(Vec<Peer>);
 
 /// What is known of one peer.
 #[derive(Debug)]
@@ -88,38 +74,27 @@ impl Incoming {
 }
 
 impl Roster {
-    pub(super) fn new(restarts: Restarts, replicas: usize) -> Roster {
+    pub(super) fn new(replicas: usize) -> Roster {
         let peer = || Peer { met: Mutex::default(), control: Incoming::new(), data: Incoming::new() };
-        Roster { restarts, peers: (0..replicas).map(|_| peer()).collect() }
+        Roster((0..replicas).map(|_| peer()).collect())
     }
 
     /// The incarnation in which a peer was met.
     pub(super) fn met(&self, peer: ReplicaId) -> Option<Incarnation> {
-        *lock(&self.peers[peer.index()].met)
+        *lock(&self.0[peer.index()].met)
     }
 
-    /// Whether a peer in this incarnation is welcome.
-    pub(super) fn check(&self, peer: ReplicaId, incarnation: Incarnation) -> Result<(), Refusal> {
-        match self.met(peer) {
-            Some(met) if met != incarnation && self.restarts == Restarts::Refused => {
-                Err(Refusal::Restarted { met, found: incarnation })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes note of a peer that was greeted in this incarnation.
-    pub(super) fn meet(&self, peer: ReplicaId, incarnation: Incarnation) -> Result<Meeting, Refusal> {
-        self.check(peer, incarnation)?;
-        match lock(&self.peers[peer.index()].met).replace(incarnation) {
-            None => Ok(Meeting::First),
-            Some(met) if met == incarnation => Ok(Meeting::Known),
-            Some(_) => Ok(Meeting::Another),
+    /// Takes note of a peer that was greeted in this incarnation. The newest one counts; views say which one is a member.
+    pub(super) fn meet(&self, peer: ReplicaId, incarnation: Incarnation) -> Meeting {
+        match lock(&self.0[peer.index()].met).replace(incarnation) {
+            None => Meeting::First,
+            Some(met) if met == incarnation => Meeting::Known,
+            Some(_) => Meeting::Another,
         }
     }
 
     pub(super) fn incoming(&self, peer: ReplicaId, kind: LinkKind) -> &Incoming {
-        let peer = &self.peers[peer.index()];
+        let peer = &self.0[peer.index()];
         match kind {
             LinkKind::Control => &peer.control,
             LinkKind::Data => &peer.data,
@@ -128,7 +103,7 @@ impl Roster {
 
     /// Ends every connection that a peer dialed.
     pub(super) fn end_connections(&self, peer: ReplicaId) {
-        let peer = &self.peers[peer.index()];
+        let peer = &self.0[peer.index()];
         peer.control.end();
         peer.data.end();
     }

@@ -44,14 +44,13 @@ struct Setup {
     config: Config,
     me: ReplicaId,
     incarnation: u64,
-    restarts: Restarts,
     epoch: u64,
 }
 
 impl Setup {
     fn new(config: &Config, me: ReplicaId) -> Setup {
         let incarnation = 100 + u64::from(me.0);
-        Setup { config: config.clone(), me, incarnation, restarts: Restarts::Refused, epoch: 1 }
+        Setup { config: config.clone(), me, incarnation, epoch: 1 }
     }
 
     fn start(self, listener: TcpListener) -> End {
@@ -62,7 +61,6 @@ impl Setup {
             me: self.me,
             network: Arc::new(SystemNetwork),
             incarnation: Incarnation(self.incarnation),
-            restarts: self.restarts,
             seed: 7,
         };
         let mut links = Links::start(config, sender, epoch.subscribe());
@@ -508,7 +506,7 @@ async fn each_wrong_hello_is_refused_for_what_is_wrong_with_it() {
         change(&mut hello);
         hello
     };
-    let cases: [(&str, &str, Hello); 8] = [
+    let cases: [(&str, &str, Hello); 7] = [
         ("other_protocol", "version 2", wrong(&|hello| hello.protocol = 2)),
         ("misdirected", "you meant 10.0.0.1:5", wrong(&|hello| hello.to = "10.0.0.1:5".to_owned())),
         ("not_a_peer", "10.0.0.2:5 is not one of", wrong(&|hello| hello.from = "10.0.0.2:5".to_owned())),
@@ -516,7 +514,6 @@ async fn each_wrong_hello_is_refused_for_what_is_wrong_with_it() {
         ("other_settings", "`sync` is local-write at", wrong(&|hello| hello.settings.sync = "local-write".to_owned())),
         ("other_settings", "`link_delay_ms` is 2.5 at", wrong(&|hello| hello.settings.link_delay_us = 2500)),
         ("other_incarnation", "I was restarted", wrong(&|hello| hello.expects = Some(Incarnation(1)))),
-        ("other_incarnation", "you were restarted", wrong(&|hello| hello.incarnation = Incarnation(1))),
     ];
     for (code, msg, hello) in cases {
         let (mut peer, answer) = greet(at, &hello).await;
@@ -564,38 +561,24 @@ async fn everything_is_got_in_the_end() {
 }
 
 #[tokio::test]
-async fn a_restarted_peer_is_refused_or_greeted_afresh_as_configured() {
-    for restarts in [Restarts::Refused, Restarts::Allowed] {
-        let ((a, a_address), (b, b_address)) = (listen().await, listen().await);
-        let config = config(&[a_address, b_address]);
-        let mut a = Setup { restarts, ..Setup::new(&config, A) }.start(a);
-        let b1 = Setup { restarts, ..Setup::new(&config, B) }.start(b);
-        a.wait_up(LinkKind::Data).await;
-        a.send(B, 1, 1);
-        a.links.flush();
-        b1.stop().await;
-        a.send(B, 1, 2);
+async fn a_restarted_peer_is_greeted_afresh() {
+    let ((a, a_address), (b, b_address)) = (listen().await, listen().await);
+    let config = config(&[a_address, b_address]);
+    let mut a = Setup::new(&config, A).start(a);
+    let b1 = Setup::new(&config, B).start(b);
+    a.wait_up(LinkKind::Data).await;
+    a.send(B, 1, 1);
+    a.links.flush();
+    b1.stop().await;
+    a.send(B, 1, 2);
 
-        let b = TcpListener::bind(b_address).await.unwrap();
-        let mut b2 = Setup { restarts, incarnation: 999, ..Setup::new(&config, B) }.start(b);
-        match restarts {
-            Restarts::Refused => {
-                let refused = |event| match event {
-                    LinkEvent::Refused { peer: B, reason } => Some(reason),
-                    _ => None,
-                };
-                assert!(a.wait(refused).await.contains("restarted"));
-            }
-            Restarts::Allowed => {
-                let met =
-                    |event| matches!(event, LinkEvent::Met { peer: B, incarnation: Incarnation(999) }).then_some(());
-                a.wait(met).await;
-                a.send(B, 1, 3);
-                a.links.flush();
-                assert_eq!(b2.numbers(1).await, [3], "what waited for the old incarnation is gone");
-            }
-        }
-        a.stop().await;
-        b2.stop().await;
-    }
+    let b = TcpListener::bind(b_address).await.unwrap();
+    let mut b2 = Setup { incarnation: 999, ..Setup::new(&config, B) }.start(b);
+    let met = |event| matches!(event, LinkEvent::Met { peer: B, incarnation: Incarnation(999) }).then_some(());
+    a.wait(met).await;
+    a.send(B, 1, 3);
+    a.links.flush();
+    assert_eq!(b2.numbers(1).await, [3], "what waited for the old incarnation is gone");
+    a.stop().await;
+    b2.stop().await;
 }

@@ -12,7 +12,7 @@ use super::system::System;
 use super::{Inputs, Node, NodeError, Start};
 use crate::config::{Config, Durability};
 use crate::http;
-use crate::link::{LinkConfig, Links, Restarts};
+use crate::link::{LinkConfig, Links};
 use crate::membership::{Begin, ConsensusError, Medium, MediumError, Membership, MembershipConfig, MemoryLog};
 use crate::net::{Listener, Network};
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
@@ -117,8 +117,7 @@ pub async fn run(
     let (events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let epoch = watch::Sender::new(Epoch(0));
     let seed = random.draw()?;
-    let link_config =
-        LinkConfig { config: config.clone(), me, network, incarnation, restarts: Restarts::Allowed, seed };
+    let link_config = LinkConfig { config: config.clone(), me, network, incarnation, seed };
     let inputs = Inputs { calls, links, membership: decisions, end: stop.all };
     let links = Links::start(link_config, events, epoch.subscribe());
 

@@ -94,7 +94,9 @@ fn one_replica_is_forced_to_go_on_where_the_majority_is_lost_for_good() {
     }
     let address = cluster.replicas[2].clone();
     let forced = cluster.spawn(&["replica", &address, "--force-new-cluster"]);
-    wait_for("the warning", || cluster.process(forced).err().iter().any(|line| line.contains("Lost are all writes")));
+    for warning in ["Lost are all writes", "holds all that was acknowledged in it"] {
+        wait_for(warning, || cluster.process(forced).err().iter().any(|line| line.contains(warning)));
+    }
     cluster.wait_ready_at(2);
     assert_eq!(cluster.http(2, "GET", "/note", "").body, kept, "it serves what it holds");
     cluster.spawn_replica(0);

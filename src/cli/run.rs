@@ -20,6 +20,7 @@ use super::status::{self, Shown};
 const WARNING_FORCED: &str = "\
 primacy: --force-new-cluster: this replica begins a new cluster with its own notes alone.
   Lost are all writes that it does not hold: those since it was last in sync. None, if it was in sync to the end.
+  What its folder knows of that is said next; where another replica's folder may hold more, stop this one.
   No other replica of the old cluster may go on: stop it, and empty its folder before it is started; it joins this one.
   Leave the flag out from the next start on.";
 

@@ -1,7 +1,8 @@
 //! J4: who founds the consensus group of a fresh cluster, and when. Pure.
 
 use super::controller::Voter;
-use crate::protocol::ids::{ReplicaId, ReplicaSet};
+use crate::protocol::ids::{ReplicaId, ReplicaSet, StoreId};
+use crate::protocol::view::View;
 
 /// What a replica says of its stores, in its last heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,27 @@ pub(super) fn founding(me: ReplicaId, replicas: usize, initialize: bool, known: 
     Founding::Found(voters.collect())
 }
 
+/// J5: what a cluster may lose that is begun anew with this replica's store alone, by the last view that it knew.
+pub(super) fn loss(view: Option<&View>, me: ReplicaId, store: StoreId, addresses: &[String]) -> String {
+    let name = |replica: ReplicaId| addresses.get(replica.index()).map_or("?", String::as_str);
+    let Some(view) = view else {
+        return format!("{} knows of no view: it was never in sync, and all notes may be lost", name(me));
+    };
+    let in_sync: Vec<&str> = view.in_sync.iter().map(|member| name(member.replica)).collect();
+    let was_in_sync = view.in_sync.iter().any(|member| member.replica == me && member.store == store);
+    let lost = match was_in_sync {
+        true => "holds all that was acknowledged in it; lost are the writes of later views, if there were any",
+        false => "was not in sync in it: lost are all writes since it was; another replica's folder may hold more",
+    };
+    let (epoch, in_sync) = (view.epoch, in_sync.join(", "));
+    format!("the last view that this folder knows is {epoch}, with {in_sync} in sync; {} {lost}", name(me))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ids::ConsensusId;
+    use crate::protocol::ids::{ConsensusId, Epoch, Incarnation};
+    use crate::protocol::view::Member;
 
     fn stores(place: u8) -> Stores {
         let voter = Voter { id: ConsensusId(u64::from(place) + 10), replica: ReplicaId(place) };
@@ -88,5 +106,21 @@ mod tests {
     fn a_store_with_records_is_waited_for_since_no_view_could_say_who_holds_them() {
         let known = [stores(0), Stores { blank: false, ..stores(1) }];
         assert_eq!(founding(ReplicaId(0), 2, false, &known), Founding::Wait(set(&[1])));
+    }
+
+    #[test]
+    fn who_begins_anew_says_what_may_be_lost() {
+        let names = ["a:1", "b:1", "c:1"].map(str::to_owned);
+        let member =
+            |replica| Member { replica, incarnation: Incarnation(7), store: StoreId(70 + u64::from(replica.0)) };
+        let in_sync = [ReplicaId(0), ReplicaId(2)].map(member).to_vec();
+        let view = View { epoch: Epoch(12), primary: ReplicaId(0), in_sync, joining: Vec::new() };
+        let said = |me, store| loss(Some(&view), ReplicaId(me), StoreId(store), &names);
+        assert!(
+            said(2, 72).starts_with("the last view that this folder knows is 12, with a:1, c:1 in sync; c:1 holds all")
+        );
+        assert!(said(2, 99).contains("c:1 was not in sync"), "its store is another one");
+        assert!(said(1, 71).contains("b:1 was not in sync"));
+        assert!(loss(None, ReplicaId(1), StoreId(1), &names).contains("b:1 knows of no view"));
     }
 }

@@ -302,8 +302,10 @@ impl Replica {
     /// L3, L4: what is not of this epoch and from a member of its view in the incarnation listed there goes no further.
     fn on_frame(&mut self, from: ReplicaId, incarnation: Incarnation, envelope: Envelope) {
         let Envelope { epoch, message } = envelope;
-        if let Message::Stale(Stale { view }) = message {
-            return self.on_view(view);
+        // What was refused has had no effect, and its epoch is over here as well, or soon will be: that is for the group
+        // alone to say, since the view may be of another cluster (J5).
+        if let Message::Stale(_) = message {
+            return;
         }
         let Some(view) = &self.view else {
             return self

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::types::{Entry, History, LogId, Proposal, SnapshotMeta, Vote};
 use crate::protocol::ids::{ClusterId, ConsensusId, Epoch};
+use crate::protocol::view::View;
 
 /// One record of the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -89,6 +90,17 @@ impl LogState {
 
     pub(super) fn range(&self, range: impl RangeBounds<u64>) -> Vec<Entry> {
         self.entries.range(range).map(|(_, entry)| entry.clone()).collect()
+    }
+
+    /// The newest view that this log makes; its last entries may never have been agreed to.
+    pub(super) fn last_view(&self) -> Option<View> {
+        let mut history = self.snapshot.as_ref().map(|kept| kept.history.clone()).unwrap_or_default();
+        for entry in self.entries.values() {
+            if let openraft::EntryPayload::Normal(proposal) = &entry.payload {
+                history.apply(proposal.clone());
+            }
+        }
+        history.newest().cloned()
     }
 
     /// The largest epoch that anything here names.

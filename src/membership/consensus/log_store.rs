@@ -12,6 +12,7 @@ use super::log_state::{Kept, LogRecord, LogState};
 use super::medium::{Medium, MediumError};
 use super::types::{Entry, LogId, StorageError, ViewLog, Vote};
 use crate::protocol::ids::{ClusterId, ConsensusId, Epoch};
+use crate::protocol::view::View;
 use crate::random::{Random, RandomError};
 
 /// Records past which the medium is rewritten with as few as make the same state: replaying them at a start takes a
@@ -52,6 +53,15 @@ pub(in crate::membership) struct LogStore {
     state: Arc<RwLock<LogState>>,
 }
 
+/// What a store knew of the group that it was part of.
+#[derive(Clone, Debug)]
+pub(in crate::membership) struct Known {
+    /// The largest epoch that anything in it names.
+    pub(in crate::membership) epoch: Epoch,
+    /// The newest view.
+    pub(in crate::membership) view: Option<View>,
+}
+
 #[derive(Debug)]
 struct Written {
     medium: Medium,
@@ -73,19 +83,19 @@ impl LogStore {
         }
     }
 
-    /// J5: forgets the group that this store was part of. Returns the largest epoch that it knew.
+    /// J5: forgets the group that this store was part of. Returns what it knew.
     pub(in crate::membership) async fn begin_anew(
         medium: Medium,
         random: &Random,
-    ) -> Result<(LogStore, Epoch), LogStoreError> {
+    ) -> Result<(LogStore, Known), LogStoreError> {
         let old = LogStore::open(medium, random).await?;
-        let last_epoch = old.read().last_epoch();
+        let known = Known { epoch: old.read().last_epoch(), view: old.read().last_view() };
         let LogStore { medium, .. } = old;
         let medium = match Arc::try_unwrap(medium) {
             Ok(written) => written.into_inner().medium,
             Err(_) => return Err(MediumError::Broken.into()),
         };
-        Ok((LogStore::create(medium, random).await?, last_epoch))
+        Ok((LogStore::create(medium, random).await?, known))
     }
 
     async fn create(mut medium: Medium, random: &Random) -> Result<LogStore, LogStoreError> {

@@ -13,7 +13,7 @@ use tokio::time::Sleep;
 
 use super::consensus::{Applied, Call, Consensus, ConsensusError, LogStore, Pending, Started};
 use super::controller::{Action, Controller, Event, Setup};
-use super::founding::Stores;
+use super::founding::{Stores, loss};
 use super::heartbeat::{Heartbeats, Standing};
 use super::times::{Times, later};
 use super::{Begin, MembershipConfig, MembershipError, MembershipEvent, MembershipStatus};
@@ -103,7 +103,8 @@ impl Task {
         let (store, forced_after) = match config.begin {
             Begin::Alone { after } => {
                 let (store, known) = LogStore::begin_anew(config.log, &config.random).await?;
-                (store, Some(after.max(known)))
+                tracing::warn!("{}", loss(known.view.as_ref(), config.me, config.store, &config.addresses));
+                (store, Some(after.max(known.epoch)))
             }
             Begin::Normally | Begin::WithMajority => (LogStore::open(config.log, &config.random).await?, None),
         };

@@ -98,7 +98,7 @@
 //! * `backoff`: how long to wait before dialing again.
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
-//!   replicas, and `table` shows what they say.
+//!   replicas, and `table` shows what they say; `call` sends them frames, `ping` the same one again and again.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command as Clap, FromArgMatches, Parser, Subcommand, value_parser};
-use primacy::config::KEYS;
 use primacy::config::error::{Origin, flag, variable};
 use primacy::config::load::Override;
+use primacy::config::{Address, KEYS};
 use primacy::membership::Begin;
 use primacy::protocol::ids::Epoch;
 
@@ -54,6 +54,26 @@ pub(crate) enum Command {
         watch: bool,
         #[command(flatten)]
         flags: Flags,
+    },
+    /// Send frames to a replica and print what comes back, one JSON a line
+    ///
+    /// Whatever is given is sent, also what is wrong: the replica says so. Requests and replies are described in
+    /// protocol.md. The exit code is 1 where a reply is an error, or there is none.
+    Call {
+        /// The replica's address, for instance 127.0.0.1:10000
+        address: Address,
+        /// The frame's JSON, for instance '{"type":"get","id":1}'; without it, one a line is read from standard input
+        frame: Option<String>,
+        /// Show the bytes of the frames in hex, both ways
+        #[arg(long)]
+        hex: bool,
+        /// Send the frame so many times, one after the other, and print only how long the replies took; without a frame,
+        /// a ping
+        #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        /// How long to wait for the connection, and for each reply
+        #[arg(long, value_name = "MS", default_value_t = 10_000)]
+        timeout: u64,
     },
 }
 

@@ -2,6 +2,8 @@
 
 mod args;
 mod banner;
+mod call;
+mod ping;
 mod run;
 mod signals;
 mod status;
@@ -13,6 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::Args;
+use call::CallError;
 use run::Failure;
 
 /// Does what the command line asks for. Usage errors, `--help` and `--version` end the process within.
@@ -34,6 +37,12 @@ fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Config(_) | Failure::NoSuchReplica { .. } | Failure::Bind(_) | Failure::RustLog(_) => 2,
         Failure::Cluster(error) if error.is_usage() => 2,
-        Failure::Log(_) | Failure::Cluster(_) | Failure::Start(_) | Failure::Stdout(_) | Failure::NobodyAnswers => 1,
+        Failure::Call(CallError::Length(_) | CallError::Endless) => 2,
+        Failure::Log(_)
+        | Failure::Cluster(_)
+        | Failure::Start(_)
+        | Failure::Stdout(_)
+        | Failure::NobodyAnswers
+        | Failure::Call(_) => 1,
     }
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use primacy::cluster::{BindError, Cluster, ClusterError};
 use primacy::config::{self, Config, ConfigError};
@@ -13,6 +14,8 @@ use tokio::runtime::Runtime;
 
 use super::args::{Args, Command, First, Flags};
 use super::banner::Banner;
+use super::call::{self, Call, CallError};
+use super::ping;
 use super::signals;
 use super::status::{self, Shown};
 
@@ -51,9 +54,22 @@ pub(super) enum Failure {
     /// `primacy status` got no answer at all.
     #[error("no replica answers; start them, or name their configuration by --config")]
     NobodyAnswers,
-    /// The banner could not be printed.
+    /// `primacy call` had no good end.
+    #[error(transparent)]
+    Call(CallError),
+    /// What was asked for could not be printed.
     #[error("cannot write to standard output: {0}; give it a terminal or file that can be written")]
     Stdout(#[source] io::Error),
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Failure {
+        match error {
+            CallError::Start(error) => Failure::Start(error),
+            CallError::Stdout(error) => Failure::Stdout(error),
+            other => Failure::Call(other),
+        }
+    }
 }
 
 impl From<ClusterError> for Failure {
@@ -82,6 +98,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         Some(Command::Status { json, watch, flags }) => {
             let config = config::load(&flags.config, &flags.overrides)?;
             runtime()?.block_on(status::status(&config, Shown { json: *json, watch: *watch }))
+        }
+        Some(Command::Call { address, frame, hex, count, timeout }) => {
+            let (address, frame, patience) = (address.clone(), frame.clone(), Duration::from_millis(*timeout));
+            let call = Call { address, frame, hex: *hex, patience };
+            runtime()?.block_on(async {
+                match count {
+                    Some(count) => ping::ping(&call, *count).await,
+                    None => call::call(&call).await,
+                }
+            })?;
+            Ok(())
         }
     }
 }

@@ -3,16 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures::future::join_all;
-use futures::{SinkExt, StreamExt};
+use primacy::client::{Client, Options};
 use primacy::config::{Address, Config};
-use primacy::net::TcpStream;
-use primacy::protocol::codec;
 use primacy::protocol::status::Status;
-use serde::{Deserialize, Serialize};
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use tokio_util::codec::Framed;
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::run::Failure;
 use super::signals;
@@ -49,21 +45,6 @@ pub(super) enum Answer {
         /// Why.
         error: String,
     },
-}
-
-/// Why a replica did not answer.
-#[derive(Debug, thiserror::Error)]
-enum NoAnswer {
-    #[error("unreachable: {0}")]
-    Unreachable(#[from] io::Error),
-    #[error("no answer within {} s", ANSWER_WAIT.as_secs())]
-    Late,
-    #[error("it closed the connection")]
-    Closed,
-    #[error("it refused: {0}")]
-    Refused(String),
-    #[error("no Primacy of this version: {0}")]
-    NotUnderstood(#[from] serde_json::Error),
 }
 
 /// Asks and shows, once or until a signal comes.
@@ -112,48 +93,22 @@ async fn ask_all(config: &Config) -> Vec<Answer> {
 }
 
 async fn ask(address: &Address) -> Answer {
-    let answer = timeout(ANSWER_WAIT, ask_for_status(address)).await.unwrap_or(Err(NoAnswer::Late));
-    match answer {
+    match ask_for_status(address).await {
         Ok(status) => Answer::Status(status),
-        Err(error) => Answer::None { replica: address.to_string(), error: error.to_string() },
+        Err(error) => Answer::None { replica: address.to_string(), error },
     }
 }
 
-async fn ask_for_status(address: &Address) -> Result<Box<Status>, NoAnswer> {
-    let stream = TcpStream::connect((address.host(), address.port())).await?;
-    stream.set_nodelay(true)?;
-    let mut frames = Framed::new(stream, codec::length_delimited());
-    frames.send(bytes::Bytes::from_static(br#"{"type":"status"}"#)).await?;
-    let reply: BytesMut = frames.next().await.ok_or(NoAnswer::Closed)??;
-    understand(&reply)
-}
-
-/// A reply's JSON: the status, or an error frame.
-fn understand(json: &[u8]) -> Result<Box<Status>, NoAnswer> {
-    #[derive(Deserialize)]
-    struct Refusal {
-        msg: String,
-    }
-    match codec::word_of(json)?.as_str() {
-        "error" => Err(NoAnswer::Refused(serde_json::from_slice::<Refusal>(json)?.msg)),
-        _ => Ok(serde_json::from_slice(json)?),
-    }
+/// Asks once: what a replica says when it is asked again is another question.
+async fn ask_for_status(address: &Address) -> Result<Box<Status>, String> {
+    let mut options = Options::new([address.to_string()]).map_err(|error| error.to_string())?;
+    (options.attempts, options.timeout, options.connect_timeout) = (1, ANSWER_WAIT, ANSWER_WAIT);
+    Client::with(&options).status().await.map_err(|error| error.cause.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn replies_are_understood_or_said_to_be_what_they_are() {
-        let status = r#"{"type":"status","res":200,"replica":"a:1","mode":"remote-write","role":"starting","view":null,
-            "in_sync":false,"ready":false,"lease_ms":0,"controller":null,"notes":2,"items_owned":0,"links":[]}"#;
-        assert_eq!(understand(status.as_bytes()).unwrap().notes, 2);
-        let refused = understand(br#"{"type":"error","res":403,"code":"not_a_peer","msg":"not you"}"#);
-        assert_eq!(refused.unwrap_err().to_string(), "it refused: not you");
-        let other = understand(br#"{"type":"hello"}"#).unwrap_err().to_string();
-        assert!(other.starts_with("no Primacy of this version: missing field"), "{other}");
-    }
 
     #[tokio::test]
     async fn who_does_not_listen_is_unreachable() {

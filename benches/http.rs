@@ -1,13 +1,15 @@
 //! GET /note/{id} beside a minimal hyper server that answers the same bytes: `cargo bench --bench http`.
 //!
-//! Needs `wrk`. Both may use all cores, and serve in turns; the figures are the medians of the rounds' ratios. Ours runs as a replica
-//! has it, its listener and its loop on one thread; hyper's connections are spread over as many threads as there are
-//! cores, and for comparison it also runs on one. What is behind our listener here answers from a map, so this measures
-//! the listener and its hop to a replica's loop.
+//! Needs `wrk`. Both may use all cores, and serve in turns; the figures are the medians of the rounds' ratios. Ours runs
+//! as a replica has it, its listener and its loop on one thread; hyper's connections are spread over as many threads as
+//! there are cores, and for comparison it also runs on one. Their answers have the same fields and the same body; hyper's
+//! are constants. What is behind our listener here answers from a map, so this measures the listener and its hop to a
+//! replica's loop.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 
@@ -51,6 +53,8 @@ fn main() {
         spawn(names[1], Builder::new_multi_thread(), serve_by_hyper),
         spawn("alone", one_thread(), serve_by_hyper),
     ];
+    let shapes = servers.map(shape);
+    assert!(shapes.iter().all(|shape| *shape == shapes[0]), "the answers differ: {shapes:#?}");
     let mut ratios = [(); 2].map(|()| Vec::new());
     for round in 1..=ROUNDS {
         let mut rates = [0.0; 3];
@@ -142,6 +146,24 @@ async fn answer_from_a_map(mut batches: tokio::sync::mpsc::Receiver<primacy::pro
 fn config() -> Config {
     let replicas = vec![Address::new("127.0.0.1", 10000)];
     Config { log: LogStyle::Off, ..Config::new(Mode::RemoteWrite, replicas, 0) }
+}
+
+/// What a server answers: the names of its fields, in their order in the alphabet, and the body.
+fn shape(address: SocketAddr) -> (Vec<String>, String) {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.write_all(b"GET /note/1 HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("an open socket");
+    let mut answer = String::new();
+    while !answer.ends_with(BODY) {
+        let mut piece = [0; 1024];
+        let length = stream.read(&mut piece).expect("an open socket");
+        assert!(length > 0, "an answer with the note, not {answer:?}");
+        answer.push_str(std::str::from_utf8(&piece[..length]).expect("an answer in ASCII"));
+    }
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let names = head.lines().skip(1).filter_map(|line| line.split(':').next()).map(str::to_ascii_lowercase);
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    (names, body.to_owned())
 }
 
 /// Requests per second, by `wrk`.

@@ -55,7 +55,7 @@
 //! * `note`: a note, its id, and what PUT and PATCH do to it.
 //! * `protocol`: protocol.md in code. `ids`, `record`, `view` are what messages are made of; `message` has those between
 //!   replicas, `request` and `status` what clients ask and are answered, `codec` the frames, `client` those of clients;
-//!   `port` is how a connection talks to its replica's loop.
+//!   `hex` shows bytes; `port` is how a connection talks to its replica's loop.
 //! * `replication`: the state machine. `event` and `action` are its two sides; `replica` its state and dispatch; `client`
 //!   takes requests, `remote_write` and `local_write` are the modes, `write` makes records and `update` spreads them;
 //!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view, `join` copies.
@@ -65,9 +65,9 @@
 //!   group: `consensus/types` what it agrees on, `consensus/log_state` and `consensus/log_store` its log on a
 //!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other. `task`
 //!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions.
-//! * `link`: the connections to each peer. `hello` greets; `dial` sends what `outgoing` and its `window` hold, in
-//!   `chunks`; `accept` counts what comes by its `tally`, and `roster` knows who was met; `delay` is its
-//!   simulated distance.
+//! * `link`: the connections to each peer. `hello` greets, and `proof` shows who has the secret; `dial` sends what
+//!   `outgoing` and its `window` hold, in `chunks`; `admit` lets callers in, who wait as `unproved` until then; `accept`
+//!   counts what comes by its `tally`, and `roster` knows who was met; `delay` is its simulated distance.
 //! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail, `unsynced` what a power cut
 //!   takes from it; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
@@ -89,7 +89,7 @@
 //!   `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
-//! * `config`: a checked configuration. `address` and `limits` are parts of it; `load` reads it from what was `given`,
+//! * `config`: a checked configuration. `address`, `limits` and `secret` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the log's lines, `lines` writes them.
 //! * `clock`: the seam to time.

@@ -18,6 +18,7 @@ use primacy::link::{LinkConfig, LinkEvent, Links};
 use primacy::net::{SystemNetwork, TcpListener, TcpStream};
 use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use primacy::protocol::port::Port;
+use primacy::random::Random;
 use primacy::wire::{self, Service};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, watch};
@@ -71,6 +72,7 @@ fn links(config: &Config, me: ReplicaId) -> (Links, mpsc::Receiver<LinkEvent>) {
         network: Arc::new(SystemNetwork),
         incarnation: Incarnation(7 + u64::from(me.0)),
         seed: 1,
+        random: Random::system(),
     };
     (Links::start(config, sender, watch::channel(Epoch(1)).1), events)
 }

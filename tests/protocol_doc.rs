@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use primacy::config::{Address, Config, Mode};
+use primacy::config::{Address, Config, Mode, Secret};
+use primacy::link::proof::{Hellos, Role};
 use primacy::link::{LINK_BYTES_MAX, Refusal};
 use primacy::node::{OPEN_WRITE_BYTES_MAX, OPEN_WRITES_MAX};
 use primacy::note::{NOTE_BYTES_MAX, NoteId};
 use primacy::protocol::client::{self, LIST_LIMIT_MAX};
-use primacy::protocol::codec::{self, FRAME_BYTES_MAX};
+use primacy::protocol::codec::{self, FRAME_BYTES_MAX, GREETING_BYTES_MAX};
 use primacy::protocol::ids::{Epoch, REPLICAS_MAX, Version};
-use primacy::protocol::message::{Got, Hello, Message};
+use primacy::protocol::message::{Got, Hello, Message, Proof};
 use primacy::protocol::port::Said;
 use primacy::protocol::record::{KeyEntry, Record};
 use primacy::protocol::request::{Answer, Code, Done, IF_MATCH_MAX, KEY_BYTES_MAX, Outcome, Phases};
@@ -231,6 +232,28 @@ fn the_table_of_errors_names_exactly_the_codes_with_their_statuses() {
 }
 
 #[test]
+fn the_proofs_shown_are_those_of_the_hellos_shown() {
+    let lines: Vec<(&str, &str)> =
+        examples("proof").into_iter().map(|line| line.split_once(' ').expect("a name, and what it says")).collect();
+    let [(_, secret), (_, dialer), (_, accepter), proofs @ ..] = &lines[..] else { panic!("{lines:?}") };
+    let secret: Secret = secret.parse().expect("it is long enough");
+    let (dialer, accepter) = (dialer.trim(), accepter.trim());
+    for hello in [dialer, accepter] {
+        let read: Hello = serde_json::from_str(hello).unwrap_or_else(|error| panic!("{error}: {hello}"));
+        assert_eq!(codec::encode_link("hello", &read), framed(hello), "{hello}");
+    }
+    let hellos = Hellos { dialer: dialer.as_bytes(), accepter: accepter.as_bytes() };
+    let expected = [("accepter", Role::Accepter), ("dialer", Role::Dialer)];
+    assert_eq!(proofs.len(), expected.len());
+    for ((name, json), (role_name, role)) in proofs.iter().zip(expected) {
+        assert_eq!(*name, role_name);
+        assert_eq!(codec::encode_link("proof", &hellos.prove(&secret, role)), framed(json.trim()), "{name}");
+        let proof: Proof = serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"));
+        assert!(hellos.are_proved(&secret, role, &proof));
+    }
+}
+
+#[test]
 fn the_vectors_bytes_are_the_frames_of_their_json() {
     let lines = examples("vector");
     let vectors: Vec<_> = lines.split(|line| line.is_empty()).collect();
@@ -258,6 +281,9 @@ fn limits_are_those_of_the_code() {
     let limits = &config.limits;
     let stated = [
         ("a frame, a line", grouped(FRAME_BYTES_MAX)),
+        ("a `hello`, a `proof`", grouped(GREETING_BYTES_MAX)),
+        ("callers that have said hello and not proved themselves", grouped(limits.unproved)),
+        ("a proof, from the hello that asks for it", seconds(limits.prove_ms)),
         ("a note's compact JSON, without its id", grouped(NOTE_BYTES_MAX)),
         ("`key`", grouped(KEY_BYTES_MAX)),
         ("versions in If-Match", grouped(IF_MATCH_MAX)),

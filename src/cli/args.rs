@@ -1,11 +1,12 @@
 //! The arguments of every command.
 
+use std::env;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command as Clap, FromArgMatches, Parser, Subcommand, value_parser};
 use primacy::config::error::{Origin, flag, variable};
-use primacy::config::load::Override;
+use primacy::config::load::{Override, SECRET};
 use primacy::config::{Address, KEYS};
 use primacy::membership::Begin;
 use primacy::protocol::ids::Epoch;
@@ -135,6 +136,10 @@ fn help(key: &str) -> (&'static str, &'static str) {
         "hosts" => ("NAME,…", "Further host names of the HTTP service"),
         "listen" => ("IP", "Bind this address instead of the replica's own host"),
         "limits" => ("JSON", "Bounds on what clients send, for instance {\"body_bytes\":65536}"),
+        "secret_file" => {
+            ("FILE", "The secret by which replicas prove themselves; or PRIMACY_SECRET, the secret itself")
+        }
+        "insecure" => ("BOOL", "Hear replicas of other hosts without any proof [default: false]"),
         _ => ("VALUE", "As in config.json"),
     }
 }
@@ -152,7 +157,11 @@ impl clap::Args for Flags {
         KEYS.iter().fold(command.arg(config), |command, key| {
             let (value, help) = help(key);
             let arg = Arg::new(*key).long(flag(key)).env(variable(key)).value_name(value).help(help);
-            command.arg(arg.allow_negative_numbers(true))
+            command.arg(match *key {
+                // The only one that says enough by being there.
+                "insecure" => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                _ => arg.allow_negative_numbers(true),
+            })
         })
     }
 
@@ -175,8 +184,15 @@ impl FromArgMatches for Flags {
                 Some(ValueSource::EnvVariable) => Origin::Environment,
                 _ => Origin::Flag,
             };
-            repeat.extend([format!("--{}", flag(key)), text.clone()]);
+            match *key {
+                "insecure" => repeat.push(format!("--{}={text}", flag(key))),
+                _ => repeat.extend([format!("--{}", flag(key)), text.clone()]),
+            }
             overrides.push(Override { key, origin, text: text.clone() });
+        }
+        // No argument, so that it is in no help, no banner and no list of processes.
+        if let Ok(text) = env::var(variable(SECRET)) {
+            overrides.push(Override { key: SECRET, origin: Origin::Environment, text });
         }
         // Clap gives one value a key, so the order among keys does not matter.
         Ok(Flags { config, overrides, repeat })
@@ -218,6 +234,17 @@ mod tests {
         assert_eq!(flags.config, PathBuf::from("x.json"));
         assert_eq!(flags.repeat, ["--config", "x.json", "--link-delay", "5"]);
         assert!(parse(&["--link-delay", "5", "replica", "a:1"]).is_err());
+    }
+
+    #[test]
+    fn insecure_needs_no_value_and_takes_no_argument_for_one() {
+        let given = |args: &[&str]| match parse(&[&["replica"], args].concat()).unwrap().command {
+            Some(Command::Replica { address, flags, .. }) => (address, flags.overrides[0].text.clone(), flags.repeat),
+            _ => panic!("no replica"),
+        };
+        let yes = ("a:1".to_owned(), "true".to_owned(), vec!["--insecure=true".to_owned()]);
+        assert_eq!(given(&["--insecure", "a:1"]), yes);
+        assert_eq!(given(&["a:1", "--insecure=true"]), yes);
     }
 
     #[test]

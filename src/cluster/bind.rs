@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
 use crate::config::{Address, Config};
@@ -13,18 +14,35 @@ use crate::protocol::ids::ReplicaId;
 /// Where Linux keeps the range of ports that it gives to outgoing connections (ip(7)).
 const OUTGOING_RANGE_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// A listener that could not be bound.
+/// Why a replica does not listen.
 #[derive(Debug, thiserror::Error)]
-#[error("{at}: {}; {remedy}", told(source))]
-pub struct BindError {
-    at: Listener,
-    remedy: String,
-    source: io::Error,
+pub enum BindError {
+    /// A listener could not be bound.
+    #[error("{at}: {}; {remedy}", told(source))]
+    Unbound {
+        /// Which one.
+        at: Listener,
+        /// What to do.
+        remedy: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Other hosts could reach the replica's address, and say that they are replicas.
+    #[error(
+        "{at}: other hosts can reach {bound}, and nothing tells replicas from others; write `secret_file` (a secret is made \
+         by `openssl rand -hex 32`), or start with --insecure where you trust all who can reach it"
+    )]
+    Open {
+        /// The listener.
+        at: Listener,
+        /// What its host is here.
+        bound: IpAddr,
+    },
 }
 
 /// One of a replica's two listeners.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Listener {
+pub struct Listener {
     /// The key that its port comes from.
     key: &'static str,
     /// Whose it is.
@@ -61,8 +79,19 @@ impl Listener {
                 }
                 _ => "write an address of this host, or set `listen`".into(),
             };
-            BindError { at: self.clone(), remedy, source }
+            BindError::Unbound { at: self.clone(), remedy, source }
         })
+    }
+
+    /// Refuses an address that other hosts can reach where replicas need not prove themselves. It is the address that
+    /// was bound that counts, not the name by which it is written.
+    fn check_reach(&self, config: &Config, bound: &TcpListener) -> Result<(), BindError> {
+        // Where the system does not tell, it is as if others could.
+        let bound = bound.local_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip().to_canonical());
+        match config.secret.is_some() || config.insecure || bound.is_loopback() {
+            true => Ok(()),
+            false => Err(BindError::Open { at: self.clone(), bound }),
+        }
     }
 
     /// The port is in use: who may have it, and what can be done.
@@ -110,10 +139,9 @@ impl Listener {
 /// process.
 pub(super) async fn listeners(config: &Config, me: ReplicaId, alone: bool) -> Result<Listeners, BindError> {
     let [replica, service] = Listener::both(config, me);
-    Ok(Listeners {
-        replica: Box::new(replica.bind(config, alone).await?),
-        service: Box::new(service.bind(config, alone).await?),
-    })
+    let listener = replica.bind(config, alone).await?;
+    replica.check_reach(config, &listener)?;
+    Ok(Listeners { replica: Box::new(listener), service: Box::new(service.bind(config, alone).await?) })
 }
 
 /// The system's words for the two kinds that everybody meets are not plain ones.
@@ -183,6 +211,26 @@ mod tests {
         assert_eq!(range_in("32768\t60999\n"), Some(32768..=60999));
         assert_eq!(range_in("32768"), None);
         assert_eq!(range_in("a b"), None);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_other_hosts_can_reach_needs_a_secret() {
+        let mut config = config(&["localhost:10000"]);
+        let [listener, _] = Listener::both(&config, ReplicaId(0));
+        let near = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        listener.check_reach(&config, &near).unwrap();
+        assert_eq!(
+            listener.check_reach(&config, &far).unwrap_err().to_string(),
+            "`replicas`: port 10000 of localhost: other hosts can reach 0.0.0.0, and nothing tells replicas from \
+             others; write `secret_file` (a secret is made by `openssl rand -hex 32`), or start with --insecure where \
+             you trust all who can reach it"
+        );
+        config.insecure = true;
+        listener.check_reach(&config, &far).unwrap();
+        config.insecure = false;
+        config.secret = Some("0123456789abcdef0123456789abcdef".parse().unwrap());
+        listener.check_reach(&config, &far).unwrap();
     }
 
     #[tokio::test]

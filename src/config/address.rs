@@ -7,6 +7,9 @@ use std::str::FromStr;
 /// Longest host name, in bytes (RFC 1035 section 2.3.4, without the last dot).
 pub const HOST_BYTES_MAX: usize = 253;
 
+/// Longest address, in bytes: brackets or a long name, a colon and a port.
+pub const ADDRESS_BYTES_MAX: usize = HOST_BYTES_MAX + ":65535".len();
+
 /// Longest label of a host name, in bytes (RFC 1035 section 2.3.4).
 const LABEL_BYTES_MAX: usize = 63;
 

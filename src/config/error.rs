@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::address::AddressError;
+use super::secret::{SecretError, SecretFileError};
 
 /// Most characters of a wrong value that an error shows.
 const FOUND_CHARS_MAX: usize = 80;
@@ -82,6 +83,27 @@ pub enum ConfigError {
         /// What is wrong with it, and what to write.
         source: AddressError,
     },
+    /// A secret in the environment that is none. It is not shown.
+    #[error("{place}: {source}")]
+    Secret {
+        /// Where it was given.
+        place: Place,
+        /// What a secret is.
+        source: SecretError,
+    },
+    /// A file with secrets that cannot be used.
+    #[error("{place}: {} {source}", path.display())]
+    SecretFile {
+        /// Which key names it.
+        place: Place,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: SecretFileError,
+    },
+    /// A secret in the environment and one in a file: one of them must be wrong.
+    #[error("`PRIMACY_SECRET` and {0} are both given; leave one out")]
+    TwoSecrets(Place),
 }
 
 /// Where a value comes from.

@@ -151,12 +151,17 @@ impl Value {
         self.number_text().parse().ok()
     }
 
-    /// The text if it could be a JSON number, so that `+1`, `inf` and `"1"` are none.
-    fn number_text(&self) -> &str {
-        let text = match self {
+    /// As it was given: JSON, or plain text.
+    pub(super) fn bare(&self) -> &str {
+        match self {
             Value::Json(raw) => raw.get(),
             Value::Text(text) => text,
-        };
+        }
+    }
+
+    /// The text if it could be a JSON number, so that `+1`, `inf` and `"1"` are none.
+    fn number_text(&self) -> &str {
+        let text = self.bare();
         if text.starts_with(|first: char| first.is_ascii_digit() || first == '-') { text } else { "" }
     }
 

@@ -1,5 +1,7 @@
 //! Bounds on what comes from outside, each with its default and the range that it may be set to.
 
+use crate::protocol::ids::REPLICAS_MAX;
+
 /// Bounds on what comes from outside.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
@@ -25,6 +27,10 @@ pub struct Limits {
     pub connections: usize,
     /// Those of one address (503 past it).
     pub connections_per_address: usize,
+    /// How long a caller may take to prove itself, in ms: a replica by the secret, a client by a token.
+    pub prove_ms: u64,
+    /// Connections of one replica that have said hello and not proved themselves; past it the oldest is closed.
+    pub unproved: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +47,8 @@ impl Default for Limits {
             pipeline: 128,
             connections: 4096,
             connections_per_address: 2048,
+            prove_ms: 5_000,
+            unproved: 64,
         }
     }
 }
@@ -82,6 +90,9 @@ pub(super) const BOUNDS: &[Bound] = &[
     // Each has a file descriptor, and the kernel gives a process 2^20 at most unless told otherwise.
     Bound { name: "connections", min: 1, max: 1 << 20, set: |l, n| l.connections = n as usize },
     Bound { name: "connections_per_address", min: 1, max: 1 << 20, set: |l, n| l.connections_per_address = n as usize },
+    Bound { name: "prove_ms", min: MS_MIN, max: MS_MAX, set: |l, n| l.prove_ms = n },
+    // Each other replica has two links to prove at a time, and two that take their place.
+    Bound { name: "unproved", min: 4 * REPLICAS_MAX as u64, max: 1 << 16, set: |l, n| l.unproved = n as usize },
 ];
 
 #[cfg(test)]

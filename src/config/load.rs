@@ -10,6 +10,7 @@ use super::address::parse_host;
 use super::error::{ConfigError, Found, Origin};
 use super::given::{Given, Value, Values};
 use super::limits::BOUNDS;
+use super::secret::{self, Secret, SecretFileError};
 use super::{Address, Config, Durability, LinkUse, LogStyle, Mode};
 use crate::protocol::ids::REPLICAS_MAX;
 
@@ -30,7 +31,12 @@ pub const KEYS: &[&str] = &[
     "hosts",
     "listen",
     "limits",
+    "secret_file",
+    "insecure",
 ];
+
+/// The secret itself, given by the environment alone: files are read by others, and so are command lines.
+pub const SECRET: &str = "secret";
 
 /// Longest config.json, in bytes: sixteen replicas and every key need a hundredth of it.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -50,7 +56,7 @@ const WAIT_MS: RangeInclusive<u64> = 1..=600_000;
 /// A value from outside the file.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// One of [`KEYS`].
+    /// One of [`KEYS`], or [`SECRET`].
     pub key: &'static str,
     /// Flag or environment.
     pub origin: Origin,
@@ -105,6 +111,8 @@ fn check(path: &Path, text: &str, overrides: &[Override]) -> Result<Config, Conf
             (bound.set)(&mut config.limits, whole(given, bound.min..=bound.max)?);
         }
     }
+    config.secret = secret(&values)?;
+    put(&values, "insecure", &mut config.insecure, yes_or_no)?;
     check_service_ports(&values, &config)?;
     check_limits(&values, &config)?;
     Ok(config)
@@ -208,9 +216,11 @@ fn link_delay_us(given: &Given) -> Result<u64, ConfigError> {
 }
 
 fn data(given: &Given) -> Result<PathBuf, ConfigError> {
-    let remedy = || "write the path of a folder".to_owned();
-    let text = given.read(|value| value.text().filter(|text| !text.is_empty() && !text.contains('\0')), remedy)?;
-    Ok(PathBuf::from(text))
+    given.read(path_in, || "write the path of a folder".to_owned())
+}
+
+fn path_in(value: &Value) -> Option<PathBuf> {
+    value.text().filter(|text| !text.is_empty() && !text.contains('\0')).map(PathBuf::from)
 }
 
 fn hosts(given: &Given) -> Result<Vec<String>, ConfigError> {
@@ -232,6 +242,30 @@ fn listen(given: &Given) -> Result<IpAddr, ConfigError> {
     let remedy =
         || "write an IP address of this host, for instance 0.0.0.0 for all; names are not looked up".to_owned();
     given.read(|value| value.text()?.parse().ok(), remedy)
+}
+
+fn yes_or_no(given: &Given) -> Result<bool, ConfigError> {
+    given.read(|value| value.bare().parse().ok(), || "write true or false".to_owned())
+}
+
+/// The secret of the environment, or that of the file that is named.
+fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
+    match (values.get(SECRET), values.get("secret_file")) {
+        (None, None) => Ok(None),
+        (Some(_), Some(given)) => Err(ConfigError::TwoSecrets(given.place.clone())),
+        (Some(Given { place, value }), None) => {
+            let text = value.text().unwrap_or_default();
+            text.parse().map(Some).map_err(|source| ConfigError::Secret { place: place.clone(), source })
+        }
+        (None, Some(given)) => secret_file(given, |text| Ok(text.parse()?)).map(Some),
+    }
+}
+
+/// What `read` makes of a file with secrets.
+fn secret_file<T>(given: &Given, read: impl FnOnce(&str) -> Result<T, SecretFileError>) -> Result<T, ConfigError> {
+    let path = given.read(path_in, || "write the path of a file".to_owned())?;
+    let place = given.place.clone();
+    secret::read(&path).and_then(|text| read(&text)).map_err(|source| ConfigError::SecretFile { place, path, source })
 }
 
 /// The services of one host take the ports from `service` on; none may be over 65535, or taken by a replica there.

@@ -5,6 +5,7 @@ pub mod error;
 mod given;
 pub mod limits;
 pub mod load;
+mod secret;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -14,6 +15,7 @@ pub use address::Address;
 pub use error::ConfigError;
 pub use limits::Limits;
 pub use load::{KEYS, load};
+pub use secret::{SECRET_CHARS_MIN, Secret, SecretError, SecretFileError};
 
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::message::Settings;
@@ -115,6 +117,10 @@ pub struct Config {
     pub listen: Option<IpAddr>,
     /// Bounds on what comes from outside.
     pub limits: Limits,
+    /// By which replicas prove themselves to each other; without one they are heard on this host only.
+    pub secret: Option<Secret>,
+    /// Hear replicas of other hosts without any proof.
+    pub insecure: bool,
 }
 
 impl Config {
@@ -137,6 +143,8 @@ impl Config {
             hosts: Vec::new(),
             listen: None,
             limits: Limits::default(),
+            secret: None,
+            insecure: false,
         }
     }
 

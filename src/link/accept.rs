@@ -1,4 +1,4 @@
-//! The accepting end of a link: checks the hello, then passes messages on, each once, and says what it got.
+//! The accepting end of a link: has the caller greeted, then passes messages on, each once, and says what it got.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
+use super::admit::{Admitted, Caller, Sender, admit};
 use super::delay::ExactTimer;
-use super::hello::{self, Refusal};
+use super::hello;
 use super::roster::Incoming;
 use super::tally::Place;
-use super::{HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
+use super::{LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
 use crate::clock::Alarm;
 use crate::net::Stream;
 use crate::protocol::codec::{self, FrameError};
-use crate::protocol::ids::{Incarnation, ReplicaId};
-use crate::protocol::message::{Envelope, Got, Hello, LinkKind, Position};
+use crate::protocol::message::{Envelope, Got, LinkKind, Position};
 
 /// Frames after which `got` is said at once.
 const GOT_FRAMES: u64 = 64;
@@ -49,7 +49,7 @@ impl LinkAcceptor {
         let shared = self.shared.clone();
         let stop = shared.stop.subscribe();
         tokio::spawn(async move {
-            let reason = greet(&shared, stream, &hello, input, stop).await;
+            let reason = serve(&shared, Caller { stream, hello, input }, stop).await;
             match &reason {
                 Reason::RefusedByPeer(_) | Reason::Broke(_) => {
                     shared.warn_once(&reason.to_string(), "accepted link ended");
@@ -60,95 +60,23 @@ impl LinkAcceptor {
     }
 }
 
-/// Checks the hello of a connection, and serves it.
-async fn greet(
-    shared: &Arc<Shared>,
-    mut stream: Stream,
-    hello: &[u8],
-    input: BytesMut,
-    stop: watch::Receiver<bool>,
-) -> Reason {
-    if let Err(error) = stream.set_nodelay() {
-        return error.into();
-    }
-    match admit(shared, hello).await {
-        Ok((hello, peer, place, replaced)) => {
-            let kind = hello.kind;
-            shared.outgoing_to(peer).for_each(|link| link.nudge.notify_one());
-            let tells = !shared.is_per_frame(kind);
-            let from = Sender { peer, kind, incarnation: hello.incarnation };
-            if tells {
-                shared.tell(LinkEvent::Up { peer, kind, way: Way::In, incarnation: hello.incarnation }).await;
-            }
-            let reason = Receiver::new(shared, from, stream, input, place, replaced, stop).run().await;
-            if tells {
-                shared.tell(LinkEvent::Down { peer, kind, way: Way::In, reason: reason.clone() }).await;
-            }
-            reason
-        }
-        Err(refusal) => {
-            if !refusal.is_of_restart() {
-                shared.warn_once(&refusal.to_string(), "a replica's hello is refused");
-            }
-            // Whether the peer can still read it or not, the connection is over.
-            let _ = timeout(HELLO_WAIT, stream.write_all(&refusal.frame())).await;
-            finish(&mut stream).await;
-            Reason::Refused(refusal)
-        }
-    }
-}
-
-type Admitted = (Hello, ReplicaId, Place, watch::Receiver<u64>);
-
-/// Checks a hello, and lets its connection take the place of the one before.
-async fn admit(shared: &Shared, json: &[u8]) -> Result<Admitted, Refusal> {
-    let hello = hello::parse(json)?;
-    let admitted = match shared.check(&hello) {
-        Ok(peer) => begin(shared, &hello, peer).await.map(|(place, replaced)| (peer, place, replaced)),
-        Err(refusal) => Err(refusal),
+/// Greets who is there, and serves the connection.
+async fn serve(shared: &Arc<Shared>, caller: Caller, stop: watch::Receiver<bool>) -> Reason {
+    let admitted = match admit(shared, caller, stop.clone()).await {
+        Ok(admitted) => admitted,
+        Err(reason) => return reason,
     };
-    match admitted {
-        Ok((peer, place, replaced)) => Ok((hello, peer, place, replaced)),
-        Err(refusal) => {
-            if let Some(peer) = shared.place_of(&hello.from).filter(|peer| *peer != shared.me) {
-                shared.tell(LinkEvent::Refused { peer, reason: refusal.to_string() }).await;
-            }
-            Err(refusal)
-        }
+    let Sender { peer, kind, incarnation } = admitted.from;
+    shared.outgoing_to(peer).for_each(|link| link.nudge.notify_one());
+    let tells = !shared.is_per_frame(kind);
+    if tells {
+        shared.tell(LinkEvent::Up { peer, kind, way: Way::In, incarnation }).await;
     }
-}
-
-async fn begin(shared: &Shared, hello: &Hello, peer: ReplicaId) -> Result<(Place, watch::Receiver<u64>), Refusal> {
-    let next = match (hello.kind, hello.next) {
-        (LinkKind::Data, None) => return Err(Refusal::Malformed("a data link's hello needs `next`".to_owned())),
-        (LinkKind::Data, Some(next)) => Some(next),
-        // What a control link carries may be lost with its connection.
-        (LinkKind::Control, _) => None,
-    };
-    shared.meet(peer, hello.incarnation).await;
-    let incoming = shared.roster.incoming(peer, hello.kind);
-    let begun = incoming.begin(hello.incarnation, next, !shared.is_per_frame(hello.kind));
-    begun.map_err(|gap| Refusal::Gap { next: next.unwrap_or_default(), got: gap.got })
-}
-
-/// Closes after a refusal so that the peer can read it: a close with bytes unread would reset the connection.
-async fn finish(stream: &mut Stream) {
-    let until_closed = async {
-        stream.shutdown().await?;
-        let mut rest = [0; 1024];
-        while stream.read(&mut rest).await? > 0 {}
-        Ok::<(), std::io::Error>(())
-    };
-    // Who does not close in time, or is gone already, is closed all the same.
-    let _ = timeout(super::FLUSH_WAIT, until_closed).await;
-}
-
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
-struct Sender {
-    peer: ReplicaId,
-    kind: LinkKind,
-    incarnation: Incarnation,
+    let reason = Receiver::new(shared, admitted, stop).run().await;
+    if tells {
+        shared.tell(LinkEvent::Down { peer, kind, way: Way::In, reason: reason.clone() }).await;
+    }
+    reason
 }
 
 /// One accepted connection at work.
@@ -161,7 +89,7 @@ struct Receiver<'a> {
     place: Place,
     replaced: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
-    /// This end's hello, until it is written. Frames that came with the peer's do not wait for it.
+    /// This end's hello, where it was not written yet. Frames that came with the peer's do not wait for it.
     hello: Option<Bytes>,
     owed: Owed,
     alarm: Alarm,
@@ -191,18 +119,10 @@ async fn replaced(current: &mut watch::Receiver<u64>, connection: u64) {
 }
 
 impl<'a> Receiver<'a> {
-    fn new(
-        shared: &'a Shared,
-        from: Sender,
-        stream: Stream,
-        input: BytesMut,
-        place: Place,
-        replaced: watch::Receiver<u64>,
-        stop: watch::Receiver<bool>,
-    ) -> Receiver<'a> {
+    fn new(shared: &'a Shared, admitted: Admitted, stop: watch::Receiver<bool>) -> Receiver<'a> {
+        let Admitted { from, stream, input, place, replaced, hello } = admitted;
         let codec = codec::length_delimited();
-        let hello = Some(shared.hello(from.peer, from.kind, None, place.at()));
-        let owed = Owed { at: Some(shared.delay.due()), ..Owed::default() };
+        let owed = Owed { at: hello.is_some().then(|| shared.delay.due()), ..Owed::default() };
         let (alarm, timer) = (Alarm::new(), ExactTimer::default());
         Receiver { shared, from, stream, input, codec, place, replaced, stop, hello, owed, alarm, timer }
     }

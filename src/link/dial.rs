@@ -13,6 +13,7 @@ use super::chunks::Chunks;
 use super::delay::ExactTimer;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
+use super::proof::{Hellos, Role};
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
 use crate::backoff::Backoff;
 use crate::clock::Alarm;
@@ -41,12 +42,14 @@ pub(super) struct Dialer {
     away: Option<(Instant, bool)>,
 }
 
-/// A connection to a peer, and what has been read of it but not understood yet.
+/// A connection to a peer.
 #[derive(Debug)]
 struct Connection {
     stream: Stream,
+    /// What has been read and not understood yet.
     input: BytesMut,
-    codec: LengthDelimitedCodec,
+    /// What is to be written before anything else.
+    output: Chunks,
 }
 
 impl Dialer {
@@ -136,44 +139,77 @@ impl Dialer {
 /// The handshake.
 impl Dialer {
     /// A connection whose hellos were exchanged, ready for frames. Between replicas that only measure what reuse saves,
-    /// the frames of a turn are on it already.
+    /// and have no secret, the frames of a turn are on it already.
     async fn connect(&mut self) -> Result<Connection, Reason> {
-        let per_frame = self.is_per_frame();
-        self.wait_for_sense(per_frame).await;
+        self.wait_for_sense(self.is_per_frame()).await;
         let mut connection = self.dial().await?;
-        let started = Instant::now();
         let (link, shared) = (self.link(), &self.shared);
+        let early = shared.is_early(link.kind);
         // From here on no frame may be forgotten before the peer has said so on this connection: it counts from `next`.
         let next = lock(&link.window).begin();
         let next = (link.kind == LinkKind::Data).then_some(next);
-        let mut first = Chunks::default();
-        first.push(shared.hello(link.peer, link.kind, next, None));
+        let own = shared.hello(link.peer, shared.roster.met(link.peer), link.kind, next, None)?;
+        let started = Instant::now();
+        connection.output.push(own.clone());
         shared.delay.pass(1).await;
-        if per_frame {
-            lock(&link.window).hand_out(Instant::now(), &mut first);
+        if early {
+            lock(&link.window).hand_out(Instant::now(), &mut connection.output);
         }
-        let greeting = async {
-            connection.stream.write_all_buf(&mut first).await?;
-            connection.read_hello().await
-        };
-        let json = match timeout(HELLO_WAIT, greeting).await {
-            Ok(read) => read?,
+        let met = match timeout(HELLO_WAIT, self.greet(&mut connection, &own, next)).await {
+            Ok(met) => met,
             Err(_) => return Err(Reason::Silent("the peer said no hello")),
         };
-        let met = self.check_answer(&json, next).await;
-        if let Err(Reason::Refused(refusal)) = &met {
-            // The peer's log shall name the key, too. It closes when it has read this, whatever becomes of it here.
-            let _ = timeout(HELLO_WAIT, connection.stream.write_all(&refusal.frame())).await;
-        }
-        let hello = met?;
-        if let Some(got) = hello.got.filter(|_| !per_frame)
+        let round_trip = started.elapsed();
+        let hello = self.told_of(&mut connection, met).await?;
+        if let Some(got) = hello.got.filter(|_| !early)
             && lock(&self.link().window).skip(got).is_err()
         {
             return Err(never_sent(got));
         }
-        self.link().opened(started.elapsed());
+        if !connection.output.is_empty() {
+            // The proof is this end's second message, and as long on its way as the first.
+            self.shared.delay.pass(1).await;
+            if self.is_per_frame() {
+                lock(&self.link().window).hand_out(Instant::now(), &mut connection.output);
+            }
+        }
+        self.link().opened(round_trip);
         self.up(hello).await;
         Ok(connection)
+    }
+
+    /// Writes what the connection begins with, and reads and checks the peer's hello, and where there is a secret its
+    /// proof. This end's own proof is then ready to be written.
+    async fn greet(&self, connection: &mut Connection, own: &Bytes, next: Option<Position>) -> Result<Hello, Reason> {
+        let at = connection.stream.peer_addr().ok();
+        connection.stream.write_all_buf(&mut connection.output).await?;
+        let json = connection.read_greeting().await?;
+        let hello = self.check_answer(&json, next)?;
+        self.shared.check_trust(at, &hello)?;
+        if let Some(secret) = &self.shared.config.secret {
+            let hellos = Hellos { dialer: &own[codec::LENGTH_BYTES..], accepter: &json };
+            hello::check_proof(&connection.read_greeting().await?, hellos, secret, Role::Accepter)?;
+            connection.output.push(codec::encode_link("proof", &hellos.prove(secret, Role::Dialer)));
+        }
+        self.shared.meet(self.link().peer, hello.incarnation).await;
+        Ok(hello)
+    }
+
+    /// Tells the loop of a refusal, and the peer, whose log shall name the key, too: it closes when it has read this,
+    /// whatever becomes of it here.
+    async fn told_of(&self, connection: &mut Connection, met: Result<Hello, Reason>) -> Result<Hello, Reason> {
+        if let Err(reason @ (Reason::Refused(_) | Reason::RefusedByPeer(_))) = &met {
+            let (peer, told) = (self.link().peer, reason.clone());
+            let reason = match told {
+                Reason::RefusedByPeer(msg) => msg,
+                other => other.to_string(),
+            };
+            self.shared.tell(LinkEvent::Refused { peer, reason }).await;
+        }
+        if let Err(Reason::Refused(refusal)) = &met {
+            let _ = timeout(HELLO_WAIT, connection.stream.write_all(&refusal.frame())).await;
+        }
+        met
     }
 
     fn is_per_frame(&self) -> bool {
@@ -223,30 +259,18 @@ impl Dialer {
             return Err(Reason::Itself);
         }
         stream.set_nodelay()?;
-        Ok(Connection { stream, input: BytesMut::new(), codec: codec::length_delimited() })
+        Ok(Connection { stream, input: BytesMut::new(), output: Chunks::default() })
     }
 
     /// Checks what the peer answered to our hello.
-    async fn check_answer(&self, json: &[u8], next: Option<Position>) -> Result<Hello, Reason> {
-        let link = self.link();
+    fn check_answer(&self, json: &[u8], next: Option<Position>) -> Result<Hello, Reason> {
         match codec::word_of(json) {
             Ok(word) if word == "hello" => {}
-            Ok(word) if word == "error" => {
-                let reason = hello::error_of(json);
-                self.shared.tell(LinkEvent::Refused { peer: link.peer, reason: reason.clone() }).await;
-                return Err(Reason::RefusedByPeer(reason));
-            }
+            Ok(word) if word == "error" => return Err(Reason::RefusedByPeer(hello::error_of(json))),
             Ok(word) => return Err(Reason::Broke(format!("a `{word}` where its hello should be"))),
             Err(error) => return Err(Reason::Broke(format!("no hello: {error}"))),
         }
-        let checked = hello::parse(json).and_then(|hello| self.check_hello(hello, next));
-        match &checked {
-            Ok(hello) => self.shared.meet(link.peer, hello.incarnation).await,
-            Err(refusal) => {
-                self.shared.tell(LinkEvent::Refused { peer: link.peer, reason: refusal.to_string() }).await;
-            }
-        }
-        checked.map_err(Reason::Refused)
+        Ok(self.check_hello(hello::parse(json)?, next)?)
     }
 
     fn check_hello(&self, hello: Hello, next: Option<Position>) -> Result<Hello, Refusal> {
@@ -298,7 +322,7 @@ impl Dialer {
     }
 
     async fn carry(&self, connection: &mut Connection) -> Reason {
-        let Connection { stream, input, codec } = connection;
+        let Connection { stream, input, output } = connection;
         let (reader, writer) = tokio::io::split(stream);
         let per_frame = self.is_per_frame();
         let mut carrier = Carrier {
@@ -306,13 +330,13 @@ impl Dialer {
             per_frame,
             alarm: Alarm::new(),
             timer: ExactTimer::default(),
-            output: Chunks::default(),
+            output: std::mem::take(output),
             next_due: None,
             stalls_at: None,
             awaiting_since: None,
             stop_at: None,
         };
-        carrier.run(reader, writer, input, codec, self.stop.clone()).await
+        carrier.run(reader, writer, input, self.stop.clone()).await
     }
 }
 
@@ -341,11 +365,11 @@ impl Carrier<'_> {
         mut reader: ReadHalf<&mut Stream>,
         mut writer: WriteHalf<&mut Stream>,
         input: &mut BytesMut,
-        codec: &mut LengthDelimitedCodec,
         mut stop: watch::Receiver<bool>,
     ) -> Reason {
+        let mut codec = codec::length_delimited();
         loop {
-            if let Err(reason) = self.take_gots(input, codec) {
+            if let Err(reason) = self.take_gots(input, &mut codec) {
                 return reason;
             }
             if let Some(reason) = self.refill() {
@@ -441,9 +465,11 @@ fn read_got(json: &[u8]) -> Result<Got, Reason> {
 }
 
 impl Connection {
-    async fn read_hello(&mut self) -> Result<Bytes, Reason> {
+    /// The next frame of those that replicas greet each other by.
+    async fn read_greeting(&mut self) -> Result<Bytes, Reason> {
+        let mut codec = codec::length_delimited_greeting();
         loop {
-            if let Some(json) = self.codec.decode(&mut self.input)? {
+            if let Some(json) = codec.decode(&mut self.input)? {
                 return Ok(json.freeze());
             }
             if self.stream.read_buf(&mut self.input).await? == 0 {

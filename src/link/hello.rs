@@ -1,13 +1,17 @@
 //! The handshake, without I/O: making a hello, and saying precisely why one is refused.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Shared;
-use crate::config::{Config, LinkUse};
-use crate::protocol::codec;
+use super::proof::{Hellos, Role};
+use super::{Reason, Shared};
+use crate::config::address::ADDRESS_BYTES_MAX;
+use crate::config::{Config, LinkUse, Secret};
+use crate::protocol::codec::{self, GREETING_BYTES_MAX};
 use crate::protocol::ids::{Incarnation, ReplicaId};
-use crate::protocol::message::{Hello, LinkKind, PROTOCOL_VERSION, Position, Settings};
+use crate::protocol::message::{Hello, LinkKind, Nonce, PROTOCOL_VERSION, Position, Proof, Settings};
 
 /// The status of every refusal: the peer may not come in (RFC 9110 section 15.5.4).
 const REFUSED: u16 = 403;
@@ -54,6 +58,35 @@ pub enum Refusal {
         /// This replica.
         me: String,
     },
+    /// This replica has a secret, and the peer has none.
+    #[error("{from} proves nothing, and I have a secret; give it the same `secret_file`")]
+    NoProof {
+        /// The peer.
+        from: String,
+    },
+    /// The peer has a secret, and this replica has none.
+    #[error("{from} has a secret, and I have none to prove; give me the same `secret_file`")]
+    NoSecret {
+        /// The peer.
+        from: String,
+    },
+    /// The peer's proof is that of another secret, or of another connection.
+    #[error("the proof is wrong; write the same `secret_file` at all replicas")]
+    WrongProof,
+    /// The peer did not prove itself in time.
+    #[error("no proof came in time (`limits.prove_ms`)")]
+    Late,
+    /// Too many others came to prove themselves.
+    #[error("too many connections wait to prove themselves (`limits.unproved`)")]
+    Crowded,
+    /// There is no secret, and the peer is on another host.
+    #[error(
+        "replicas at {at} are not heard without proof; give all replicas one `secret_file`, or start with --insecure"
+    )]
+    Far {
+        /// Where it is; unknown where its socket is gone.
+        at: String,
+    },
     /// The peer expects another incarnation of this replica.
     #[error("you expect my incarnation {expected}, but I was restarted and am {found}")]
     Expected {
@@ -84,6 +117,10 @@ impl Refusal {
             Refusal::Misdirected { .. } => "misdirected",
             Refusal::Unknown { .. } => "not_a_peer",
             Refusal::Settings { .. } => "other_settings",
+            Refusal::NoProof { .. } | Refusal::NoSecret { .. } | Refusal::WrongProof | Refusal::Far { .. } => {
+                "unproved"
+            }
+            Refusal::Late | Refusal::Crowded => "unproved",
             Refusal::Expected { .. } => "other_incarnation",
             Refusal::Gap { .. } => "gap",
         }
@@ -138,26 +175,58 @@ fn difference(ours: &Settings, theirs: &Settings) -> Option<(&'static str, Strin
 }
 
 impl Shared {
-    /// This end's hello to `peer`.
+    /// This end's hello to `peer`, for one connection.
     pub(super) fn hello(
         &self,
         peer: ReplicaId,
+        expects: Option<Incarnation>,
         kind: LinkKind,
         next: Option<Position>,
         got: Option<Position>,
-    ) -> Bytes {
+    ) -> Result<Bytes, Reason> {
+        let nonce = self.config.secret.as_ref().map(|_| self.nonce()).transpose()?;
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             from: self.name(self.me).to_owned(),
             to: self.name(peer).to_owned(),
             incarnation: self.incarnation,
-            expects: self.roster.met(peer),
+            expects,
             kind,
             settings: self.settings.clone(),
             next,
             got,
+            nonce,
         };
-        codec::encode_link("hello", &hello)
+        Ok(codec::encode_link("hello", &hello))
+    }
+
+    fn nonce(&self) -> Result<Nonce, Reason> {
+        let mut nonce = Nonce([0; 32]);
+        for part in nonce.0.chunks_exact_mut(8) {
+            let drawn = self.random.draw().map_err(|error| Reason::Io(error.to_string()))?;
+            part.copy_from_slice(&drawn.to_be_bytes());
+        }
+        Ok(nonce)
+    }
+
+    /// Whether a connection of this kind brings frames with the dialer's hello, before anything is answered.
+    pub(super) fn is_early(&self, kind: LinkKind) -> bool {
+        self.is_per_frame(kind) && self.config.secret.is_none()
+    }
+
+    /// Whether there is a way to trust who says this: both ends have a secret, or none and are on one host.
+    pub(super) fn check_trust(&self, at: Option<SocketAddr>, said: &Hello) -> Result<(), Refusal> {
+        let from = || said.from.clone();
+        match (&self.config.secret, said.nonce) {
+            (Some(_), Some(_)) => Ok(()),
+            (Some(_), None) => Err(Refusal::NoProof { from: from() }),
+            (None, Some(_)) => Err(Refusal::NoSecret { from: from() }),
+            (None, None) if self.config.insecure => Ok(()),
+            (None, None) => match at {
+                Some(at) if at.ip().to_canonical().is_loopback() => Ok(()),
+                at => Err(Refusal::Far { at: at.map_or("an unknown address".to_owned(), |at| at.ip().to_string()) }),
+            },
+        }
     }
 
     /// Checks a hello, the most fundamental things first. Returns who it is from.
@@ -186,9 +255,28 @@ impl Shared {
     }
 }
 
-/// Reads a hello's JSON.
+/// Reads a hello's JSON. Its names may be anything, since they are only shown and compared, but not of any length.
 pub(super) fn parse(json: &[u8]) -> Result<Hello, Refusal> {
-    serde_json::from_slice(json).map_err(|error| Refusal::Malformed(error.to_string()))
+    if json.len() > GREETING_BYTES_MAX {
+        return Err(Refusal::Malformed(format!("it is over {GREETING_BYTES_MAX} bytes")));
+    }
+    let hello: Hello = serde_json::from_slice(json).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    if [&hello.from, &hello.to].iter().any(|name| name.len() > ADDRESS_BYTES_MAX) {
+        return Err(Refusal::Malformed(format!("an address is at most {ADDRESS_BYTES_MAX} bytes")));
+    }
+    Ok(hello)
+}
+
+/// Reads the frame behind a hello, in which its sender, in this role, must prove that it holds the secret.
+pub(super) fn check_proof(json: &[u8], hellos: Hellos<'_>, secret: &Secret, role: Role) -> Result<(), Reason> {
+    match codec::word_of(json) {
+        Ok(word) if word == "proof" => {}
+        Ok(word) if word == "error" => return Err(Reason::RefusedByPeer(error_of(json))),
+        Ok(word) => return Err(Reason::Broke(format!("a `{word}` where its proof should be"))),
+        Err(error) => return Err(Reason::Broke(format!("no proof: {error}"))),
+    }
+    let proof: Proof = serde_json::from_slice(json).map_err(|error| Refusal::Malformed(error.to_string()))?;
+    if hellos.are_proved(secret, role, &proof) { Ok(()) } else { Err(Refusal::WrongProof.into()) }
 }
 
 /// What a peer's error frame says.

@@ -13,17 +13,22 @@
 //! encoded frame serves all peers; the dialer's hello says which number the first one has. A new epoch starts the
 //! numbering again at 1 (L3).
 //!
+//! Who comes in says who it is, and with a secret proves it ([`proof`]). Until then nothing that it sends is acted on.
+//!
 //! What this does not do: understand a message, or believe an epoch. A data frame of an epoch that the replica has not
 //! reached waits, with everything behind it, until the replica has published that epoch (L4).
 
 mod accept;
+mod admit;
 mod chunks;
 mod delay;
 mod dial;
 mod hello;
 mod outgoing;
+pub mod proof;
 mod roster;
 mod tally;
+mod unproved;
 mod window;
 
 #[cfg(test)]
@@ -45,10 +50,12 @@ use crate::net::Network;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::{Envelope, LinkKind};
 use crate::protocol::status::LinkStatus;
+use crate::random::Random;
 use delay::Delay;
 use dial::Dialer;
 use outgoing::Outgoing;
 use roster::Roster;
+use unproved::Unproved;
 use window::Pushed;
 
 /// Most bytes that wait on one link to be sent or to be `got`: a peer that is further behind is out of step anyway, and
@@ -80,6 +87,8 @@ pub struct LinkConfig {
     pub incarnation: Incarnation,
     /// Random; spreads the redials of replicas that lost each other together.
     pub seed: u64,
+    /// Where nonces come from.
+    pub random: Random,
 }
 
 /// All links of one replica.
@@ -94,6 +103,7 @@ pub struct Links {
 struct Shared {
     config: Arc<Config>,
     network: Arc<dyn Network>,
+    random: Random,
     /// Every replica's address, in config order.
     names: Vec<String>,
     me: ReplicaId,
@@ -102,6 +112,7 @@ struct Shared {
     delay: Delay,
     roster: Roster,
     outgoing: Vec<Outgoing>,
+    unproved: Unproved,
     /// What was warned of: a peer that is refused comes again, twice a second.
     warned: Mutex<BTreeSet<String>>,
     events: mpsc::Sender<LinkEvent>,
@@ -228,6 +239,12 @@ pub enum Reason {
     PerFrame,
 }
 
+impl From<Refusal> for Reason {
+    fn from(refusal: Refusal) -> Reason {
+        Reason::Refused(refusal)
+    }
+}
+
 impl From<std::io::Error> for Reason {
     fn from(error: std::io::Error) -> Reason {
         Reason::Io(error.to_string())
@@ -238,19 +255,21 @@ impl Links {
     /// Begins to dial all peers, in tasks on the present runtime. What happens is told on `events`; the replica's epoch
     /// is read from `epoch`.
     pub fn start(config: LinkConfig, events: mpsc::Sender<LinkEvent>, epoch: watch::Receiver<Epoch>) -> Links {
-        let LinkConfig { config, me, network, incarnation, seed } = config;
+        let LinkConfig { config, me, network, incarnation, seed, random } = config;
         let delay = Delay::of_us(config.link_delay_us);
         let peers = (0..config.replicas.len()).map(|place| ReplicaId(place as u8)).filter(|peer| *peer != me);
         let both = |peer| [LinkKind::Control, LinkKind::Data].map(|kind| Outgoing::new(peer, kind, delay.duration()));
         let shared = Arc::new(Shared {
             names: config.replicas.iter().map(ToString::to_string).collect(),
             network,
+            random,
             me,
             incarnation,
             settings: hello::settings(&config),
             delay,
             roster: Roster::new(config.replicas.len()),
             outgoing: peers.flat_map(both).collect(),
+            unproved: Unproved::new(config.limits.unproved),
             warned: Mutex::default(),
             events,
             epoch,

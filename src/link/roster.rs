@@ -45,14 +45,18 @@ impl Incoming {
         Incoming { tally: Mutex::default(), current: watch::Sender::new(0) }
     }
 
+    /// Where a dialer goes on; see [`Tally::resume`].
+    pub(super) fn resume(&self, incarnation: Incarnation, next: Position) -> Result<Position, Gap> {
+        lock(&self.tally).resume(incarnation, next)
+    }
+
     /// Begins a connection in place of the one before, and lets it watch for being replaced itself.
     pub(super) fn begin(
         &self,
         incarnation: Incarnation,
         next: Option<Position>,
-        waits: bool,
     ) -> Result<(Place, watch::Receiver<u64>), Gap> {
-        let place = lock(&self.tally).begin(incarnation, next, waits)?;
+        let place = lock(&self.tally).begin(incarnation, next)?;
         self.current.send_replace(place.connection());
         Ok((place, self.current.subscribe()))
     }

@@ -1,5 +1,7 @@
 //! What one peer has sent on one kind of link, counted across its connections, so that each frame is passed on once.
 
+use std::cmp::Ordering;
+
 use crate::protocol::ids::{Epoch, Incarnation};
 use crate::protocol::message::Position;
 
@@ -38,36 +40,31 @@ impl Tally {
         }
     }
 
-    /// Begins a connection whose first frame is `next`; it replaces the one before. Refused where frames are missing
-    /// between what was counted and `next`. Without `next` its frames are not numbered, and each is new.
-    ///
-    /// A dialer that `waits` for this end's hello hears of `got` there and continues behind it; one that does not sends its
-    /// frames from `next` on.
-    pub(super) fn begin(
-        &mut self,
-        incarnation: Incarnation,
-        next: Option<Position>,
-        waits: bool,
-    ) -> Result<Place, Gap> {
-        let Some(next) = next else {
-            self.connection += 1;
-            return Ok(Place { connection: self.connection, at: None });
-        };
+    /// Where a dialer whose first frame would be `next` goes on, if it waits to be told so: with the first frame that is not
+    /// here. Refused where frames are missing between what was counted and `next`.
+    pub(super) fn resume(&self, incarnation: Incarnation, next: Position) -> Result<Position, Gap> {
         let got = self.last(incarnation);
         let follows = match next.epoch.cmp(&got.epoch) {
-            std::cmp::Ordering::Greater => next.n == 1,
-            std::cmp::Ordering::Equal => (1..=got.n + 1).contains(&next.n),
-            std::cmp::Ordering::Less => false,
+            Ordering::Greater => next.n == 1,
+            Ordering::Equal => (1..=got.n + 1).contains(&next.n),
+            Ordering::Less => false,
         };
-        if !follows {
-            return Err(Gap { got });
+        let new = Position { epoch: got.epoch, n: got.n + 1 };
+        if follows { Ok(next.max(new)) } else { Err(Gap { got }) }
+    }
+
+    /// Begins a connection whose first frame is `next`; it replaces the one before. Refused as in [`resume`](Self::resume).
+    /// Without `next` its frames are not numbered, and each is new.
+    pub(super) fn begin(&mut self, incarnation: Incarnation, next: Option<Position>) -> Result<Place, Gap> {
+        let mut at = None;
+        if let Some(next) = next {
+            self.resume(incarnation, next)?;
+            self.last = self.last(incarnation);
+            self.incarnation = Some(incarnation);
+            at = Some(Position { epoch: next.epoch, n: next.n - 1 });
         }
-        self.incarnation = Some(incarnation);
-        self.last = got;
         self.connection += 1;
-        let before = Position { epoch: next.epoch, n: next.n - 1 };
-        let at = if waits { before.max(got) } else { before };
-        Ok(Place { connection: self.connection, at: Some(at) })
+        Ok(Place { connection: self.connection, at })
     }
 
     /// Ends the present connection: nothing more of it is counted.
@@ -121,13 +118,15 @@ mod tests {
     #[test]
     fn frames_sent_again_are_dropped_and_new_ones_are_not() {
         let mut tally = Tally::default();
-        let mut place = tally.begin(FIRST, Some(at(1, 1)), false).unwrap();
+        let mut place = tally.begin(FIRST, Some(at(1, 1))).unwrap();
         assert_eq!([true; 3], std::array::from_fn(|_| tally.count(&mut place, Epoch(1))));
         // The next connection does not wait to hear that three are here.
-        let mut place = tally.begin(FIRST, Some(at(1, 2)), false).unwrap();
+        let mut place = tally.begin(FIRST, Some(at(1, 2))).unwrap();
         assert_eq!([false, false, true], std::array::from_fn(|_| tally.count(&mut place, Epoch(1))));
         // This one does.
-        let mut place = tally.begin(FIRST, Some(at(1, 2)), true).unwrap();
+        let next = tally.resume(FIRST, at(1, 2)).unwrap();
+        assert_eq!(next, at(1, 5));
+        let mut place = tally.begin(FIRST, Some(next)).unwrap();
         assert_eq!(place.at(), Some(at(1, 4)));
         assert!(tally.count(&mut place, Epoch(1)));
     }
@@ -135,32 +134,33 @@ mod tests {
     #[test]
     fn a_larger_epoch_starts_the_numbering_again() {
         let mut tally = Tally::default();
-        let mut place = tally.begin(FIRST, Some(at(1, 1)), true).unwrap();
+        let mut place = tally.begin(FIRST, Some(at(1, 1))).unwrap();
         tally.count(&mut place, Epoch(1));
         assert!(tally.count(&mut place, Epoch(3)));
         assert_eq!(place.at(), Some(at(3, 1)));
-        let mut place = tally.begin(FIRST, Some(at(3, 1)), false).unwrap();
+        let mut place = tally.begin(FIRST, Some(at(3, 1))).unwrap();
         assert!(!tally.count(&mut place, Epoch(3)), "it was counted on the connection before");
     }
 
     #[test]
     fn a_connection_that_does_not_follow_is_refused() {
         let mut tally = Tally::default();
-        assert_eq!(tally.begin(FIRST, Some(at(1, 2)), true), Err(Gap { got: at(0, 0) }));
-        let mut place = tally.begin(FIRST, Some(at(2, 1)), true).unwrap();
+        assert_eq!(tally.begin(FIRST, Some(at(1, 2))), Err(Gap { got: at(0, 0) }));
+        let mut place = tally.begin(FIRST, Some(at(2, 1))).unwrap();
         tally.count(&mut place, Epoch(2));
         for next in [at(2, 0), at(2, 3), at(1, 1), at(3, 2)] {
-            assert_eq!(tally.begin(FIRST, Some(next), true), Err(Gap { got: at(2, 1) }), "{next:?}");
+            assert_eq!(tally.begin(FIRST, Some(next)), Err(Gap { got: at(2, 1) }), "{next:?}");
         }
+        assert_eq!(tally.resume(FIRST, at(3, 1)), Ok(at(3, 1)), "a later numbering begins at 1");
         // Another process has a numbering of its own.
-        assert!(tally.begin(Incarnation(2), Some(at(1, 1)), true).is_ok());
+        assert!(tally.begin(Incarnation(2), Some(at(1, 1))).is_ok());
     }
 
     #[test]
     fn a_newer_connection_counts_in_place_of_the_older_one() {
         let mut tally = Tally::default();
-        let old = tally.begin(FIRST, None, true).unwrap();
-        let new = tally.begin(FIRST, None, true).unwrap();
+        let old = tally.begin(FIRST, None).unwrap();
+        let new = tally.begin(FIRST, None).unwrap();
         assert_ne!(old.connection(), tally.connection());
         assert_eq!(new.connection(), tally.connection());
     }

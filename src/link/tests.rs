@@ -9,11 +9,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::codec::Decoder;
 
 use super::*;
-use crate::config::{Address, Mode};
+use crate::config::{Address, Mode, Secret};
 use crate::net::{SystemNetwork, TcpListener, TcpStream};
 use crate::protocol::codec;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::message::{Ack, Got, Hello, Message, Position};
+
+mod proofs;
 
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,6 +64,7 @@ impl Setup {
             network: Arc::new(SystemNetwork),
             incarnation: Incarnation(self.incarnation),
             seed: 7,
+            random: crate::random::Random::system(),
         };
         let mut links = Links::start(config, sender, epoch.subscribe());
         links.new_epoch(Epoch(self.epoch));
@@ -196,9 +199,14 @@ async fn what_was_sent_before_the_peer_was_there_arrives() {
 /// What one leg takes under a simulated delay of 2.5 ms one way: nothing is early, and where the machine is not busy
 /// nothing is late either, so the least of many says how exact it is.
 async fn least_leg(links: LinkUse) -> Duration {
+    least_leg_of(links, None).await
+}
+
+async fn least_leg_of(links: LinkUse, secret: Option<Secret>) -> Duration {
     let delayed = |config: &mut Config| {
         config.link_delay_us = 2_500;
         config.links = links;
+        config.secret = secret.clone();
     };
     let (mut a, mut b) = pair_of(delayed).await;
     // The first has to wait until the replicas have met.
@@ -231,6 +239,8 @@ async fn a_delayed_leg_takes_the_delay_and_a_dial_one_round_trip_more() {
     assert!((ms(2_500)..ms(3_500)).contains(&persistent), "{persistent:?}");
     let per_frame = least_leg(LinkUse::PerFrame).await;
     assert!((ms(7_500)..ms(9_000)).contains(&per_frame), "{per_frame:?}");
+    let proved = least_leg_of(LinkUse::PerFrame, Some(proofs::secret())).await;
+    assert!((ms(12_500)..ms(14_500)).contains(&proved), "the hellos are a round trip of their own: {proved:?}");
 }
 
 #[tokio::test]
@@ -485,6 +495,7 @@ async fn listening_b() -> (End, SocketAddr, Hello) {
         settings: hello::settings(&config),
         next: Some(Position { epoch: Epoch(1), n: 1 }),
         got: None,
+        nonce: None,
     };
     (Setup::new(&config, B).start(b), b_address, hello)
 }

@@ -117,7 +117,7 @@ pub async fn run(
     let (events, links) = mpsc::channel(LINK_EVENTS_MAX);
     let epoch = watch::Sender::new(Epoch(0));
     let seed = random.draw()?;
-    let link_config = LinkConfig { config: config.clone(), me, network, incarnation, seed };
+    let link_config = LinkConfig { config: config.clone(), me, network, incarnation, seed, random: random.clone() };
     let inputs = Inputs { calls, links, membership: decisions, end: stop.all };
     let links = Links::start(link_config, events, epoch.subscribe());
 

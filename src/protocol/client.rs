@@ -137,7 +137,7 @@ fn bad_json(error: &serde_json::Error) -> Failure {
 const VERBS: [&str; 8] = ["post", "get", "list", "put", "patch", "delete", "ping", "status"];
 
 fn unknown_verb(word: &str) -> Failure {
-    let of_replicas = word == "hello" || word == "got" || Message::WORDS.contains(&word);
+    let of_replicas = matches!(word, "hello" | "proof" | "got") || Message::WORDS.contains(&word);
     match of_replicas {
         true => Failure::new(
             Code::NotAPeer,

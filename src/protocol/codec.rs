@@ -10,6 +10,9 @@ use super::message::{Envelope, Message};
 /// Most bytes that a frame's length may announce, 8 MiB; the least is 1. Replicas split what would not fit.
 pub const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Most bytes of a `hello` or `proof`, 16 KiB: one that names sixteen replicas with the longest names has a third of it.
+pub const GREETING_BYTES_MAX: usize = 16 * 1024;
+
 /// Bytes of the length in front of each frame.
 pub const LENGTH_BYTES: usize = 4;
 
@@ -37,6 +40,12 @@ pub fn length_delimited() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().length_field_length(LENGTH_BYTES).max_frame_length(FRAME_BYTES_MAX).new_codec()
 }
 
+/// The codec of a connection between replicas until both ends are greeted: whoever is there can make this end keep so much
+/// and no more.
+pub fn length_delimited_greeting() -> LengthDelimitedCodec {
+    LengthDelimitedCodec::builder().length_field_length(LENGTH_BYTES).max_frame_length(GREETING_BYTES_MAX).new_codec()
+}
+
 /// A whole frame, length and all, of a message.
 ///
 /// # Panics
@@ -46,7 +55,7 @@ pub fn encode(epoch: Epoch, message: &Message) -> Bytes {
     encode_with(message.word(), Some(epoch), |json| message.write_members(json))
 }
 
-/// A whole frame of a link's own message, `hello` or `got`, which names its epochs itself.
+/// A whole frame of a link's own message, `hello`, `proof` or `got`, which names its epochs itself.
 pub fn encode_link<M: Serialize>(word: &'static str, members: &M) -> Bytes {
     encode_with(word, None, |json| serde_json::to_writer(json, members))
 }

@@ -415,6 +415,29 @@ pub struct Hello {
     /// another than that of `next`, with `next`. Per-frame links are on their way already: they begin with `next`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub got: Option<Position>,
+    /// Drawn for this connection by who has a secret: both ends prove over both nonces that they hold the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Nonce>,
+}
+
+super::hex::hex_bytes!(
+    /// A random number for one connection.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    Nonce
+);
+
+super::hex::hex_bytes!(
+    /// HMAC-SHA256 of both hellos. Not to be compared by `==`, which takes longer the more of it is right.
+    #[derive(Clone, Copy)]
+    Mac
+);
+
+/// The second frame of each end between replicas with a secret: the sender holds it, and has seen both hellos of this very
+/// connection. Before the dialer's, the accepter acts on nothing; before the accepter's, neither does the dialer.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Proof {
+    /// Over the sender's role and the JSON of both hellos.
+    pub mac: Mac,
 }
 
 /// The configuration that must be equal at all replicas; a hello that differs is refused, naming the key.

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod codec;
+mod hex;
 pub mod ids;
 pub mod message;
 pub mod port;

@@ -1,9 +1,6 @@
 //! Records: what a replica keeps of each item, on the wire and on disk.
 
-use std::fmt;
-
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::ids::{ReplicaId, Version};
 use super::request::{Done, Key};
@@ -114,40 +111,11 @@ pub struct KeyEntry {
     pub time: u64,
 }
 
-/// SHA-256 of a request; hex in JSON.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 32]);
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl Serialize for Fingerprint {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{self:?}"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Fingerprint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        parse_fingerprint(&text).ok_or_else(|| D::Error::custom("a fingerprint is a string of 64 hex digits"))
-    }
-}
-
-fn parse_fingerprint(text: &str) -> Option<Fingerprint> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(Fingerprint(bytes))
-}
+super::hex::hex_bytes!(
+    /// SHA-256 of a request.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    Fingerprint
+);
 
 #[cfg(test)]
 mod tests {

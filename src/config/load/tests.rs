@@ -52,7 +52,8 @@ fn every_key_is_read_from_the_file() {
     let config = parse(&file(
         r#""min_in_sync": 3, "failure_timeout_ms": 200, "link_delay_ms": 12.5, "links": "per-frame", "data": "elsewhere",
            "durability": "memory", "log": "json", "request_timeout_ms": 1, "read_wait_ms": 600000,
-           "hosts": ["notes.example.org", "[::1]"], "listen": "::", "limits": { "pipeline": 1, "head_ms": 100 }"#,
+           "hosts": ["notes.example.org", "[::1]"], "listen": "::", "limits": { "pipeline": 1, "head_ms": 100 },
+           "insecure": true"#,
     ))
     .unwrap();
     assert_eq!(config.min_in_sync, 3);
@@ -66,10 +67,12 @@ fn every_key_is_read_from_the_file() {
     assert_eq!(config.hosts, ["notes.example.org", "::1"]);
     assert_eq!(config.listen, Some("::".parse().unwrap()));
     assert_eq!((config.limits.pipeline, config.limits.head_ms, config.limits.body_ms), (1, 100, 30_000));
+    assert!(config.insecure);
 }
 
 #[test]
 fn every_key_is_read_from_flags_and_environment() {
+    let folder = Secrets::new();
     let values = [
         ("service", "80"),
         ("sync", "local-write"),
@@ -86,6 +89,8 @@ fn every_key_is_read_from_flags_and_environment() {
         ("hosts", "x,y"),
         ("listen", "127.0.0.1"),
         ("limits", r#"{"fields":20}"#),
+        ("secret_file", folder.secret()),
+        ("insecure", "true"),
     ];
     assert_eq!(values.map(|(key, _)| key), KEYS);
     for origin in [Origin::Environment, Origin::Flag] {
@@ -104,6 +109,8 @@ fn every_key_is_read_from_flags_and_environment() {
         expected.hosts = vec!["x".to_owned(), "y".to_owned()];
         expected.listen = Some("127.0.0.1".parse().unwrap());
         expected.limits.fields = 20;
+        expected.secret = Some(SECRET_TEXT.parse().unwrap());
+        expected.insecure = true;
         assert_eq!(config, expected);
     }
 }
@@ -228,6 +235,9 @@ fn values_that_do_not_fit_say_what_would() {
             "`listen` is \"localhost\"; write an IP address of this host, for instance 0.0.0.0 for all; names are not \
              looked up",
         ),
+        (r#""insecure": 1"#, "`insecure` is 1; write true or false"),
+        (r#""insecure": "true""#, "`insecure` is \"true\"; write true or false"),
+        (r#""secret_file": """#, "`secret_file` is \"\"; write the path of a file"),
         (r#""limits": 3"#, "`limits` is 3; write a JSON object of limits, for instance {\"pipeline\":64}"),
         (r#""limits": { "pipeline": 0 }"#, "`limits.pipeline` is 0; write a whole number from 1 to 4096"),
         (r#""limits": { "head_ms": 600001 }"#, "`limits.head_ms` is 600001; write a whole number from 100 to 600000"),
@@ -337,5 +347,90 @@ fn errors_name_the_flag_or_the_variable() {
     assert_eq!(
         check(Path::new("config.json"), &file(""), &variable).unwrap_err().to_string(),
         "`PRIMACY_MIN_IN_SYNC` is two; write a whole number from 1 to 3, the number of replicas"
+    );
+}
+
+const SECRET_TEXT: &str = "0123456789abcdef0123456789abcdef";
+
+/// A folder with files for secrets, removed at its end.
+struct Secrets(PathBuf);
+
+impl Secrets {
+    fn new() -> Secrets {
+        let path = std::env::temp_dir().join(format!("primacy-secrets-{}", getrandom::u64().unwrap()));
+        std::fs::create_dir(&path).unwrap();
+        Secrets(path)
+    }
+
+    /// The path of a file with this text that only its owner may read.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        Secrets::set_mode(&path, 0o600);
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn secret(&self) -> &'static str {
+        Box::leak(self.file("secret", &format!("{SECRET_TEXT}\n")).into_boxed_str())
+    }
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_secret_comes_from_a_file_or_from_the_environment_and_is_never_shown() {
+    let folder = Secrets::new();
+    let path = folder.secret();
+    let named = file(&format!("\"secret_file\": \"{path}\""));
+    let expected = Some(SECRET_TEXT.parse().unwrap());
+    assert_eq!(parse(&named).unwrap().secret, expected, "without its newline");
+    let check = |text: &str, overrides: &[Override]| check(Path::new("config.json"), text, overrides);
+    let variable = |text| Override { key: SECRET, origin: Origin::Environment, text: String::from(text) };
+    assert_eq!(check(&file(""), &[variable(SECRET_TEXT)]).unwrap().secret, expected);
+    assert_eq!(
+        check(&named, &[variable(SECRET_TEXT)]).unwrap_err().to_string(),
+        "`PRIMACY_SECRET` and config.json: `secret_file` are both given; leave one out"
+    );
+    let said = check(&file(""), &[variable("too short")]).unwrap_err().to_string();
+    assert!(said.starts_with("`PRIMACY_SECRET`: a secret has 32 to 1024 visible ASCII"), "{said}");
+    assert!(!said.contains("too short"), "{said}");
+    assert!(error_with("\"secret\": \"x\"").contains("`secret` is no key"), "not in a file that is not closed");
+}
+
+#[test]
+fn a_file_that_is_no_secret_is_refused_with_the_reason() {
+    let folder = Secrets::new();
+    let said = |path: &str| error_with(&format!("\"secret_file\": \"{path}\""));
+    let path = folder.secret();
+    for (mode, refused) in [(0o604, true), (0o602, true), (0o601, true), (0o640, false), (0o400, false)] {
+        Secrets::set_mode(Path::new(path), mode);
+        match parse(&file(&format!("\"secret_file\": \"{path}\""))) {
+            Ok(_) => assert!(!refused, "{mode:o}"),
+            Err(error) => assert_eq!(
+                error.to_string(),
+                format!(
+                    "config.json: `secret_file`: {path} is open to every user of this host (mode {mode:o}), so it holds \
+                     no secret; close it with `chmod 600`"
+                )
+            ),
+        }
+    }
+    let path = folder.file("short", "0123456789\n");
+    let expected = format!("config.json: `secret_file`: {path} holds no secret: a secret has 32 to 1024 visible ASCII");
+    assert!(said(&path).starts_with(&expected), "{}", said(&path));
+    assert!(said(&folder.file("long", &"a".repeat(70_000))).contains("is over 65536 bytes, so it is another file"));
+    let missing = said("/no/such/secret");
+    assert!(
+        missing.starts_with("config.json: `secret_file`: /no/such/secret cannot be read: No such file"),
+        "{missing}"
     );
 }

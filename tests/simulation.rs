@@ -4,14 +4,19 @@
 #[allow(dead_code, reason = "the example uses the rest")]
 mod simulation;
 
+use simulation::mutants::Mutant;
+use simulation::report::{Counts, Fault};
 use simulation::world;
 
 /// How many seeds are run.
 const SEEDS: u64 = 1_000;
 
+/// Within so many seeds each mutant must be caught.
+const SEEDS_OF_MUTANT: u64 = 400;
+
 #[test]
 fn nothing_is_lost_and_nothing_is_stale() {
-    let mut counts = simulation::report::Counts::default();
+    let mut counts = Counts::default();
     for seed in 0..SEEDS {
         match world::run(seed, false) {
             Ok(more) => counts.add(&more),
@@ -22,4 +27,20 @@ fn nothing_is_lost_and_nothing_is_stale() {
         }
     }
     println!("{counts}");
+    for (what, count) in Fault::ALL.iter().map(|fault| fault.fired_in(&counts)) {
+        assert!(count > 0, "in {SEEDS} seeds this fault never fired: {what}");
+    }
+}
+
+/// Proof that the checks see something: with any one rule switched off, some seed fails.
+#[test]
+fn every_mutant_is_caught() {
+    let mut survivors = Vec::new();
+    for mutant in Mutant::ALL {
+        match (0..SEEDS_OF_MUTANT).find_map(|seed| Some((seed, world::run_mutant(seed, *mutant).err()?))) {
+            Some((seed, failed)) => println!("{mutant:?}: seed {seed}: {}", failed.violation.rule),
+            None => survivors.push(mutant),
+        }
+    }
+    assert!(survivors.is_empty(), "the checks saw nothing of {survivors:?} in {SEEDS_OF_MUTANT} seeds");
 }

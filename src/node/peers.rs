@@ -6,9 +6,6 @@ use crate::protocol::ids::{ReplicaId, ReplicaSet};
 use crate::protocol::message::LinkKind;
 use crate::replication::replica::Replica;
 
-/// How long a peer's frames may come without its acknowledgements, in ms, unless the own store is as late (V4).
-const UNACKNOWLEDGED_MS_MAX: u64 = 3_000;
-
 /// The links that this replica dials, and those of this epoch that have failed for good.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
@@ -47,12 +44,6 @@ impl Peers {
 
     /// Whom the replica waits for in vain.
     pub(super) fn complaints(&self, replica: &Replica, now: Moment) -> ReplicaSet {
-        let late_ms = |since: Option<Moment>| since.map_or(0, |since| now.nanos_since(since) / 1_000_000);
-        let own_ms = late_ms(replica.unstored_since());
-        let is_late = |peer: &ReplicaId| {
-            let ms = late_ms(replica.unacknowledged_since(*peer));
-            ms > UNACKNOWLEDGED_MS_MAX && ms > own_ms.saturating_add(UNACKNOWLEDGED_MS_MAX)
-        };
-        replica.counted().iter().filter(is_late).collect::<ReplicaSet>().union(self.overflowed)
+        replica.waits_in_vain_for(now).union(self.overflowed)
     }
 }

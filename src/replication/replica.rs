@@ -21,6 +21,9 @@ use crate::protocol::record::{KeyEntry, Record};
 use crate::protocol::request::Key;
 use crate::protocol::view::View;
 
+/// How long a peer's frames may come without its acknowledgements, in ms, unless the own store is as late (V4).
+const UNACKNOWLEDGED_MS_MAX: u64 = 3_000;
+
 /// What a replica is told once, at its start.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -371,14 +374,16 @@ impl Replica {
         self.begin_copies();
     }
 
-    /// The update that a peer has not acknowledged for longest went out then; none where it has all. Joiners too (V4).
-    pub fn unacknowledged_since(&self, peer: ReplicaId) -> Option<Moment> {
-        self.outgoing.unacknowledged_since(peer)
-    }
-
-    /// The update that this replica's own store has not made durable for longest was made then.
-    pub fn unstored_since(&self) -> Option<Moment> {
-        self.outgoing.unstored_since()
+    /// V4: whose acknowledgements have been missing for too long, joiners' too where they count, unless the own store is as
+    /// late.
+    pub fn waits_in_vain_for(&self, now: Moment) -> ReplicaSet {
+        let late_ms = |since: Option<Moment>| since.map_or(0, |since| now.nanos_since(since) / 1_000_000);
+        let own_ms = late_ms(self.outgoing.unstored_since());
+        let is_late = |peer: &ReplicaId| {
+            let ms = late_ms(self.outgoing.unacknowledged_since(*peer));
+            ms > UNACKNOWLEDGED_MS_MAX && ms > own_ms.saturating_add(UNACKNOWLEDGED_MS_MAX)
+        };
+        self.counted().iter().filter(is_late).collect()
     }
 
     fn on_lease(&mut self, until: Moment) {

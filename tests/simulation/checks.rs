@@ -13,6 +13,7 @@ use primacy::replication::action::Action;
 use primacy::replication::replica::{Replica, Standing};
 
 use super::disks::Store;
+use super::group::Group;
 use super::history::{Ask, History, Reply, content_of};
 use super::linearizable::{self, Verdict};
 use super::node::Node;
@@ -177,7 +178,8 @@ impl Witness {
     fn is_everywhere(&self, id: NoteId, version: Version, view: &View, nodes: &[Node]) -> Checked {
         for member in &view.in_sync {
             let disk = &nodes[member.replica.index()].disk;
-            if disk.id == member.store && !self.is_held(id, version, &disk.store) {
+            // A disk that lied has lost it, and must not be the only one.
+            if disk.id == member.store && !disk.lied && !self.is_held(id, version, &disk.store) {
                 return broken(
                     "invariant 4: a committed record, or a later one, is at every in-sync replica",
                     format!(
@@ -203,10 +205,9 @@ impl Witness {
 }
 
 /// Invariant 1: one view per epoch; the epoch only grows at each replica.
-pub(crate) fn one_view_per_epoch(node: &Node, before: Epoch, log: &[View]) -> Checked {
+pub(crate) fn one_view_per_epoch(node: &Node, before: Epoch, group: &Group) -> Checked {
     let Some(view) = node.replica.as_ref().and_then(Replica::view) else { return Ok(()) };
-    let agreed = log.get((view.epoch.0 as usize).wrapping_sub(1));
-    if view.epoch < before || agreed != Some(view) {
+    if view.epoch < before || group.view(view.epoch) != Some(view) {
         return broken("invariant 1: one view per epoch, which only grows", format!("{view:?} after epoch {before}"));
     }
     Ok(())
@@ -243,12 +244,61 @@ pub(crate) fn outsiders_are_silent(member: Member, reply: &Reply, forwarded: boo
     }
 }
 
+/// V1, V2: a view follows the newest; its `in_sync` are members of the last view who were in sync or had joined, and never
+/// nobody.
+pub(crate) fn views_follow(before: Option<&View>, view: &View) -> Checked {
+    let rule = "V1, V2: a view follows the newest, with members of the last one in sync, and never nobody";
+    let Some(before) = before else { return Ok(()) };
+    let listed = |member: &Member| before.members().any(|other| other.replica == member.replica);
+    let all_listed = view.in_sync.iter().all(listed);
+    let primary = view.in_sync_set().contains(view.primary);
+    match view.epoch.0 == before.epoch.0 + 1 && all_listed && primary {
+        true => Ok(()),
+        false => broken(rule, format!("{view:?} after {before:?}")),
+    }
+}
+
+/// R5: a view leaves out nobody who may still read.
+pub(crate) fn who_is_left_out_reads_no_more(before: &View, view: &View, nodes: &[Node], time: u64) -> Checked {
+    let left_out =
+        before.in_sync.iter().filter(|member| view.incarnation_of(member.replica) != Some(member.incarnation));
+    for member in left_out {
+        let node = &nodes[member.replica.index()];
+        let reads = node.replica.as_ref().is_some_and(|replica| replica.serves(node.clock.moment(time)));
+        let gave_back = node.seat.as_ref().is_some_and(|seat| seat.standing.stopping);
+        if node.incarnation == member.incarnation && reads && !gave_back {
+            return broken(
+                "R5: a view leaves out nobody who may still read",
+                format!("view {} leaves out replica {}, whose lease runs", view.epoch, member.replica.0),
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Nobody breaks the protocol.
 pub(crate) fn nobody_is_distrusted(action: &Action) -> Checked {
     match action {
         Action::Distrust { peer, why } => broken("nobody breaks the protocol", format!("replica {} {why}", peer.0)),
         _ => Ok(()),
     }
+}
+
+/// Invariant 5: a client is told "failed" only for a write that never takes effect.
+pub(crate) fn what_failed_never_happens(history: &History, witness: &Witness) -> Checked {
+    let mut may_happen = BTreeSet::new();
+    for attempt in &history.attempts {
+        if matches!(attempt.reply, Reply::Done(_) | Reply::Unknown | Reply::Open) {
+            may_happen.insert(attempt.ask.tag());
+        }
+    }
+    let failed = history.attempts.iter().filter(|attempt| attempt.ask.is_write() && attempt.ask.tag() != 0);
+    for attempt in failed.filter(|attempt| !may_happen.contains(&attempt.ask.tag())) {
+        if witness.may_have_happened(attempt.ask) {
+            return broken("invariant 5: what was told to have failed never takes effect", format!("{attempt:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Invariant 6: each note's history, over all clients and replicas, is linearizable. Says how many could not be decided.

@@ -7,6 +7,7 @@ use primacy::replication::event::{Event, Token};
 use super::checks::{self, Checked, Violation};
 use super::history::{Attempt, Reply};
 use super::plan::MS;
+use super::stops::Stop;
 use super::workload::{Wish, reply_of, request_of};
 use super::world::{Happening, World};
 
@@ -38,7 +39,7 @@ impl World {
 
     /// Sends a wish to some replica; one that may be sent twice sometimes goes to two at once.
     pub(crate) fn ask(&mut self, client: usize, mut wish: Wish) {
-        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].is_up()).collect();
+        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.takes_requests(*node)).collect();
         if up.is_empty() {
             self.clients[client].wish = Some(wish);
             return self.plan_client(client, 50 * MS);
@@ -74,16 +75,21 @@ impl World {
 
     pub(crate) fn answer(&mut self, node: usize, token: Token, answer: Answer) -> Checked {
         let place = token.0 as usize;
+        let closed = matches!(self.nodes[node].stop, Some(Stop::Leaving { .. }));
         if !self.nodes[node].open.remove(&place) {
+            // It stops, and has closed its connections.
+            if closed {
+                return Ok(());
+            }
             let seen = format!("request {place} was answered again, or by another replica: {answer:?}");
             return Err(Violation { rule: "each request is answered once", seen });
         }
         let reply = reply_of(answer.outcome);
         self.note_answer(node, place, &reply);
         let forwarded = self.plan.mode == Mode::RemoteWrite && self.history.attempts[place].ask.is_write();
-        checks::outsiders_are_silent(self.member(node), &reply, forwarded, self.council.newest())?;
+        checks::outsiders_are_silent(self.member(node), &reply, forwarded, self.group.newest())?;
         if let Reply::Done(done) = &reply {
-            self.witness.done_is_committed(*done, self.council.newest(), &self.nodes)?;
+            self.witness.done_is_committed(*done, self.group.newest(), &self.nodes)?;
         }
         self.check_last(&self.history.attempts[place], &reply)?;
         if self.history.attempts[place].reply == Reply::Open {

@@ -24,10 +24,14 @@ pub(crate) struct Link {
     /// Frames of smaller epochs are lost: a new view has emptied the link.
     emptied_below: Epoch,
     last_at: u64,
+    /// When the last control frame arrives.
+    control_at: u64,
     /// How many faults cut this link at present.
     cuts: u32,
-    /// Since when it is cut; kept after it has healed.
-    pub(crate) cut_since: u64,
+    /// How many scripts hold its data frames back.
+    holds: u32,
+    /// Whether what is on its way arrives, though a new view has emptied the link or its sender is dead.
+    pub(crate) keeps: bool,
     /// Until when it is slow.
     pub(crate) slow_until: u64,
 }
@@ -54,7 +58,9 @@ impl Link {
     /// The last frames are lost with the sender.
     pub(crate) fn lose_some(&mut self, rng: &mut Rng) {
         let kept = if rng.bool() { 0 } else { rng.usize(..=self.frames.len()) };
-        self.frames.truncate(kept);
+        if !self.keeps {
+            self.frames.truncate(kept);
+        }
     }
 
     /// The receiver is another incarnation now: everything is lost.
@@ -67,24 +73,37 @@ impl Link {
         self.emptied_below = Epoch(0);
     }
 
-    pub(crate) fn cut(&mut self, now: u64) {
-        if self.cuts == 0 {
-            self.cut_since = now;
-        }
+    pub(crate) fn cut(&mut self) {
         self.cuts += 1;
     }
 
     pub(crate) fn mend(&mut self) {
         self.cuts = self.cuts.saturating_sub(1);
+        self.control_at = 0;
+    }
+
+    /// Whatever was wrong with it is over.
+    pub(crate) fn heal(&mut self) {
+        (self.cuts, self.holds, self.slow_until, self.control_at) = (0, 0, 0, 0);
+    }
+
+    /// Data frames wait until they are released; control frames pass.
+    pub(crate) fn hold(&mut self) {
+        self.holds += 1;
+    }
+
+    pub(crate) fn release(&mut self) {
+        self.holds = self.holds.saturating_sub(1);
+    }
+
+    /// Control frames of one connection keep their order.
+    pub(crate) fn next_control(&mut self, at: u64) -> u64 {
+        self.control_at = self.control_at.max(at);
+        self.control_at
     }
 
     pub(crate) fn is_cut(&self) -> bool {
         self.cuts > 0
-    }
-
-    /// When the next frame arrives.
-    pub(crate) fn next_at(&self) -> Option<u64> {
-        self.frames.front().map(|frame| frame.at)
     }
 
     /// The next frame that has arrived. One of a later epoch than the receiver's waits, with those behind it (L4).
@@ -92,7 +111,7 @@ impl Link {
         let front = self.frames.front()?;
         let waits = front.envelope.epoch > receiver_epoch
             && !(stale_passes && matches!(front.envelope.message, Message::Stale(_)));
-        if self.is_cut() || front.at > now || waits {
+        if self.is_cut() || self.holds > 0 || front.at > now || waits {
             return None;
         }
         self.frames.pop_front()

@@ -3,6 +3,7 @@
 
 use primacy::note::NoteId;
 use primacy::protocol::message::{Ack, Commit, Message, Ready};
+use primacy::protocol::record::Value;
 
 /// Declares the mutants, with the rule that each breaks.
 macro_rules! mutants {
@@ -22,12 +23,25 @@ mutants! {
     AckBeforeDurable,
     /// W3: a store says that it has what it has not written.
     DurableBeforeWritten,
-    /// W4: a backup takes an update for committed as it comes.
-    CommitBeforeAcks,
+    /// W4: a primary commits without the acknowledgement of one who counts: the last one's is forged.
+    CommitWithoutOneAck,
+    /// R1: a backup takes an update for committed as it comes, and is read while the record is pending.
+    ReadWhilePending,
     /// R5: a replica is left out though its lease still runs.
     NoWaitForLease,
+    /// R5: the controller adds nothing to a lease for clocks that drift.
+    NoDriftMargin,
     /// R3: a lease never ends.
     EndlessLease,
+    /// R3: a lease runs from its arrival, not from when the heartbeat was sent.
+    LeaseFromItsArrival,
+    /// R4: the controller takes its lead for confirmed without asking anybody.
+    LeadNotConfirmed,
+    /// V1: a new leader acts before an entry of its own term is applied, and an entry is never void. (Each of the two rules
+    /// alone keeps an older leader's entry from counting.)
+    OldTermEstablished,
+    /// V11: a replica that stops gives its lease back and goes on reading.
+    StopsAndReads,
     /// V2: who begins to join is in sync at once.
     JoinsWithoutCopy,
     /// J3: a joiner is in sync before all count it.
@@ -54,20 +68,25 @@ mutants! {
     PendingHalfReported,
     /// V9: members serve before what recovery chose is everywhere.
     ReadyBeforeAcks,
+    /// M4: the id sequence moves as it was at first, not as it is.
+    SequenceNotMoved,
     /// L2: a link brings forwards twice.
     ForwardTwice,
 }
 
 impl Mutant {
-    /// What a link makes of a message: what it brings instead, in order. Each comes with whether it goes back to the sender.
-    pub(crate) fn tamper(self, mut message: Message) -> Vec<(bool, Message)> {
+    /// What a link makes of a message, maybe one to the last replica: what it brings instead, in order. Each comes with whether
+    /// it goes back to the sender.
+    pub(crate) fn tamper(self, to_the_last: bool, mut message: Message) -> Vec<(bool, Message)> {
         let with = |message: Message, back: Message| vec![(false, message), (true, back)];
         match (self, &mut message) {
-            (Mutant::AckBeforeDurable, Message::Update(update)) => {
+            (Mutant::AckBeforeDurable | Mutant::CommitWithoutOneAck, Message::Update(update))
+                if to_the_last || self == Mutant::AckBeforeDurable =>
+            {
                 let ack = Ack { n: update.n };
                 return with(message, ack.into());
             }
-            (Mutant::CommitBeforeAcks, Message::Update(update)) if update.chosen.is_empty() => {
+            (Mutant::ReadWhilePending, Message::Update(update)) if update.chosen.is_empty() => {
                 let commit = Commit { n: update.n };
                 return vec![(false, message), (false, commit.into())];
             }
@@ -88,6 +107,9 @@ impl Mutant {
             (Mutant::ReadyBeforeAcks, Message::Update(update)) if update.n == 1 && !update.chosen.is_empty() => {
                 let commit = Commit { n: 1 };
                 return vec![(false, message), (false, commit.into()), (false, Ready {}.into())];
+            }
+            (Mutant::SequenceNotMoved, Message::Moved(moved)) if moved.record.id.is_sequence() => {
+                moved.record.value = Value::Next(NoteId(1));
             }
             (Mutant::ForwardTwice, Message::Forward(_)) => return vec![(false, message.clone()), (false, message)],
             _ => {}

@@ -10,17 +10,9 @@ use super::report::Fault;
 /// Nanoseconds in a millisecond: the world's time is in nanoseconds.
 pub(crate) const MS: u64 = 1_000_000;
 
-/// The failure timeout (V6).
-pub(crate) const FAILURE_TIMEOUT: u64 = 1_000 * MS;
-
-/// How long a lease runs, by the clock of its holder (V6).
-pub(crate) const LEASE: u64 = 400 * MS;
-
-/// How much longer the controller waits, by its own clock, since clocks drift (V6).
-pub(crate) const DRIFT_MARGIN: u64 = 40 * MS;
-
 /// The most that a clock is fast or slow, in parts per million. Two clocks that differ by more than lease and margin
-/// allow would break R5, and nothing could be said then.
+/// allow would break R5, and nothing could be said then: 400 ms of a slow clock and 440 ms of a fast one are the same
+/// where these are 4.76 % slow and fast.
 pub(crate) const DRIFT_PPM: i64 = 45_000;
 
 /// The kind of one run.
@@ -30,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) replicas: usize,
     pub(crate) min_in_sync: usize,
+    /// The one time that all others of membership follow from (V6).
+    pub(crate) failure_timeout_ms: u64,
     pub(crate) clients: usize,
     /// How many requests the clients make while faults go on.
     pub(crate) requests: usize,
@@ -64,6 +58,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The failure timeout in nanoseconds.
+    pub(crate) fn failure_timeout(&self) -> u64 {
+        self.failure_timeout_ms * MS
+    }
+
     /// The run of a seed; everything else of the run is drawn from the generator that is left.
     pub(crate) fn of_seed(seed: u64) -> (Plan, Rng) {
         let mut rng = Rng::with_seed(seed);
@@ -75,6 +74,7 @@ impl Plan {
             mode: *pick(rng_ref, &[Mode::RemoteWrite, Mode::LocalWrite]),
             replicas,
             min_in_sync: *pick(rng_ref, &[1, 1, 2]),
+            failure_timeout_ms: *pick(rng_ref, &[1_000, 1_000, 500]),
             clients: rng_ref.usize(2..=6),
             requests: rng_ref.usize(100..=400),
             faults_until: rng_ref.u64(500..=6_000) * MS,

@@ -1,6 +1,7 @@
 //! Processes: they start and crash, take turns, and have carried out what they want.
 
-use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId};
+use primacy::clock::Moment;
+use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
 use primacy::protocol::message::{Envelope, Message};
 use primacy::protocol::view::Member;
 use primacy::replication::action::Action;
@@ -14,6 +15,7 @@ use super::mutants::Mutant;
 use super::node::Node;
 use super::plan::MS;
 use super::report::Fault;
+use super::seat::{Beginning, Seat};
 use super::trace::brief;
 use super::world::{Happening, World};
 
@@ -24,40 +26,92 @@ impl World {
         Member { replica: ReplicaId(node as u8), incarnation: *incarnation, store: disk.id }
     }
 
-    /// A process starts, from what its disk has.
+    /// A process starts, from what its disks have.
     pub(crate) fn start(&mut self, node: usize) {
-        let plan = &self.plan;
-        let it = &mut self.nodes[node];
-        if it.life > 0 {
-            it.incarnation = Incarnation(self.rng.u64(..));
+        if self.nodes[node].disk.damaged && !self.set_aside(node) {
+            // There is nobody to copy from: it stops, and somebody starts it again.
+            return self.plan_start(node);
         }
+        let it = &mut self.nodes[node];
+        self.trouble_at = self.now;
+        it.incarnation = Incarnation(self.rng.u64(..));
         it.life += 1;
-        let identity = Identity {
-            me: ReplicaId(node as u8),
-            incarnation: it.incarnation,
-            mode: plan.mode,
-            min_in_sync: plan.min_in_sync.min(plan.replicas),
-            request_timeout_ms: plan.request_timeout_ms,
-            read_wait_ms: plan.read_wait_ms,
-        };
+        let now = it.clock.moment(self.now);
+        let identity = self.identity(node);
+        let it = &mut self.nodes[node];
         let store = it.disk.store.clone();
+        let beginning = Beginning {
+            me: ReplicaId(node as u8),
+            replicas: self.plan.replicas,
+            min_in_sync: identity.min_in_sync,
+            failure_timeout_ms: self.plan.failure_timeout_ms,
+            store: it.disk.id,
+            blank: store.records.is_empty(),
+            mutant: self.plan.mutant,
+        };
         it.replica = Some(Replica::new(identity, store.records.into_values(), store.keys.into_values()));
-        let life = it.life;
+        it.seat = Some(Seat::new(&beginning, now));
         for peer in 0..self.nodes.len() {
             self.links[peer][node].lose_all();
             self.links[node][peer].begin();
         }
         let incarnation = self.nodes[node].incarnation;
         self.note(|| format!("r{node} starts as {incarnation}"));
-        self.after(0, Happening::Heartbeat { node, life });
+        self.sit_down(node);
+    }
+
+    fn identity(&self, node: usize) -> Identity {
+        let plan = &self.plan;
+        Identity {
+            me: ReplicaId(node as u8),
+            incarnation: self.nodes[node].incarnation,
+            mode: plan.mode,
+            min_in_sync: plan.min_in_sync.min(plan.replicas),
+            request_timeout_ms: plan.request_timeout_ms,
+            read_wait_ms: plan.read_wait_ms,
+        }
+    }
+
+    /// What its consensus store knows: the voters, maybe a view, and maybe that it led and may go on.
+    fn sit_down(&mut self, node: usize) {
+        if self.group.voters[node] == self.nodes[node].consensus {
+            self.tell_voters(node);
+            let known = self.nodes[node].known_views;
+            if self.rng.bool() {
+                self.apply_views(node, known);
+            }
+            let led = self.group.leader == Some(node) && self.group.term == self.nodes[node].term;
+            if led && self.rng.bool() {
+                self.note(|| format!("r{node} goes on to LEAD"));
+                self.lead(node, self.nodes[node].term);
+            }
+        }
+        self.beat(node);
+    }
+
+    /// A damaged store is set aside where others may have its records. Says whether it was.
+    fn set_aside(&mut self, node: usize) -> bool {
+        let others = (0..self.nodes.len()).any(|other| other != node && self.nodes[other].is_up());
+        if others {
+            self.note(|| format!("r{node} SETS ASIDE its store"));
+            self.nodes[node].disk.renew(&mut self.rng);
+        }
+        others
     }
 
     /// A process dies where it stands. Its clients never learn what became of their requests.
     pub(crate) fn crash(&mut self, node: usize) {
         self.note(|| format!("r{node} CRASHES"));
+        if !self.may_forget(node) {
+            self.nodes[node].disk.make_true();
+        }
+        self.counts.fired_if(self.nodes[node].disk.lies(), Fault::DiskLies);
+        self.trouble_at = self.now;
         let open = std::mem::take(&mut self.nodes[node].open);
-        self.nodes[node].stop();
-        self.nodes[node].disk.crash(&mut self.rng);
+        self.nodes[node].end();
+        let left = self.nodes[node].disk.crash(&mut self.rng);
+        self.counts.fired_if(left.kept > 0, Fault::UnsyncedKept);
+        self.counts.fired_if(left.lost > 0, Fault::UnsyncedLost);
         for peer in 0..self.nodes.len() {
             self.links[node][peer].lose_some(&mut self.rng);
         }
@@ -97,10 +151,11 @@ impl World {
         if self.nodes[node].replica.as_ref().and_then(Replica::next_deadline).is_some_and(|due| due <= now) {
             self.step(node, Event::Tick)?;
         }
-        match self.nodes[node].pauses_within.take() {
+        match self.nodes[node].pauses_within.take().filter(|_| !self.somebody_lied()) {
             Some(pause) => {
                 self.counts.fired(Fault::PauseWithin);
                 self.note(|| format!("r{node} pauses within its turn for {} ms", pause / MS));
+                self.nodes[node].paused_until = self.now + pause;
                 self.after(pause, Happening::TurnEnds { node, life: self.nodes[node].life });
                 Ok(())
             }
@@ -118,7 +173,7 @@ impl World {
         it.wanted.extend(self.scratch.drain(..));
         if epoch != before {
             it.epoch = epoch;
-            checks::one_view_per_epoch(&self.nodes[node], before, &self.council.log)?;
+            checks::one_view_per_epoch(&self.nodes[node], before, &self.group)?;
             self.enter(node, epoch);
         }
         Ok(())
@@ -157,22 +212,18 @@ impl World {
         Ok(())
     }
 
-    /// Carries out what a turn wanted, or, where a crash is due, a part of it.
+    /// Carries out what a turn wanted, or, where a crash comes first, a part of it.
     pub(crate) fn carry_out(&mut self, node: usize) -> Checked {
-        let wanted = self.nodes[node].wanted.len();
-        let count = match self.nodes[node].crashes_after {
-            Some(count) if wanted > 0 => Some(count % (wanted + 1)),
-            _ => None,
-        };
-        for _ in 0..count.unwrap_or(wanted) {
-            if let Some(action) = self.nodes[node].wanted.pop_front() {
-                self.carry_out_one(node, action)?;
+        while let Some(action) = self.nodes[node].wanted.pop_front() {
+            if self.nodes[node].crashes_after == Some(0) && self.may_die(node) {
+                self.counts.fired(Fault::CrashWithin);
+                self.crash(node);
+                self.plan_start(node);
+                return Ok(());
             }
-        }
-        if count.is_some() {
-            self.counts.fired(Fault::CrashWithin);
-            self.crash(node);
-            self.plan_start(node);
+            let left = &mut self.nodes[node].crashes_after;
+            *left = left.map(|left| left.saturating_sub(1));
+            self.carry_out_one(node, action)?;
         }
         Ok(())
     }
@@ -192,10 +243,8 @@ impl World {
             Action::BeginCopy => self.order(node, Order::BeginCopy),
             Action::SwitchStore => self.order(node, Order::Switch),
             Action::ReportSynced { epoch, store } => {
-                let incarnation = self.nodes[node].incarnation;
                 self.note(|| format!("r{node} reports synced in epoch {epoch}"));
-                let delay = self.delay(self.plan.link_delay);
-                self.after(delay, Happening::Synced { node, incarnation, epoch, store });
+                self.report_synced(node, epoch, store);
             }
             Action::Distrust { .. } => {}
         }
@@ -226,12 +275,27 @@ impl World {
         self.at(at, Happening::Disk { node, life: self.nodes[node].life });
     }
 
-    /// The disk has carried out what was due.
+    /// J3: what the node tells its membership; a joiner's next heartbeat says it.
+    fn report_synced(&mut self, node: usize, epoch: Epoch, store: StoreId) {
+        if let Some(seat) = &mut self.nodes[node].seat {
+            seat.standing.store = store;
+            seat.standing.synced = Some(epoch);
+            seat.next_beat = Moment(0);
+        }
+        self.plan_seat(node);
+    }
+
+    /// The disk has carried out what was due, or has failed: then the process ends at once.
     pub(crate) fn disk_works(&mut self, node: usize) {
+        if self.nodes[node].disk.fails && self.may_die(node) {
+            self.note(|| format!("r{node}'s disk FAILS"));
+            self.counts.fired(Fault::DiskFails);
+            self.crash(node);
+            return self.plan_start(node);
+        }
         for event in self.nodes[node].disk.complete(self.now, &mut self.rng) {
             if let (Some(Mutant::InSyncUncounted), Event::Switched { store }) = (self.plan.mutant, &event) {
-                let Node { incarnation, epoch, .. } = self.nodes[node];
-                self.after(0, Happening::Synced { node, incarnation, epoch, store: *store });
+                self.report_synced(node, self.nodes[node].epoch, *store);
             }
             self.tell(node, event);
         }

@@ -26,23 +26,38 @@ faults! {
     Crash = "crash between turns",
     CrashWithin = "crash between two actions",
     CrashAll = "crash of all",
-    Wipe = "start with an empty store",
+    Wipe = "start with empty disks",
+    Damage = "start with a damaged store",
+    Stop = "stop in order",
     Pause = "pause between turns",
+    PauseAll = "pause of all",
     PauseWithin = "pause within a turn",
     Cut = "link cut, both ways",
     CutOneWay = "link cut, one way",
+    Partial = "some links of one cut",
     Isolate = "all links of one cut",
     Flap = "link flaps",
-    NoControl = "cut off from the controller",
+    NoControl = "control links of one cut",
     Suspicion = "false suspicion",
+    NoCalls = "consensus calls of one lost",
     SlowLink = "slow link",
     SlowDisk = "slow disk",
+    DiskFails = "disk fails",
+    DiskLies = "disk lied before a crash",
     Jump = "wall clock jumps",
+    Drift = "clock at the bound of its drift",
+    UnsyncedKept = "crash kept some of what was unsynced",
+    UnsyncedLost = "crash lost what was unsynced",
 }
 
 impl Fault {
-    /// Those that a plan draws from; the others come with them.
-    pub(crate) const DRAWN: &[Fault] = Fault::ALL;
+    /// Those that a plan draws from; the others come with crashes.
+    pub(crate) const DRAWN: &[Fault] = Fault::ALL.split_at(Fault::UnsyncedKept as usize).0;
+
+    /// How often it has fired, and its words.
+    pub(crate) fn fired_in(self, counts: &Counts) -> (&'static str, u64) {
+        (self.word(), counts.faults[self as usize])
+    }
 }
 
 /// Declares the counters and their words.
@@ -83,10 +98,14 @@ counters! {
     unknown = "unknown",
     given_up = "given up by the client",
     retries = "sent again under the same key",
+    elections = "elections",
+    rivals = "elections while another one still led",
+    voters_replaced = "voters replaced",
     views = "views",
     removals = "members left out",
     joins = "joins begun",
     synced = "joins completed",
+    left_in_time = "stops that a view left out in time",
     revivals = "views after all had died",
     moves = "moves of items",
     frames = "frames",
@@ -99,6 +118,11 @@ impl Counts {
     /// A fault has fired.
     pub(crate) fn fired(&mut self, fault: Fault) {
         self.faults[fault as usize] += 1;
+    }
+
+    /// A fault has fired, if it has.
+    pub(crate) fn fired_if(&mut self, fired: bool, fault: Fault) {
+        self.faults[fault as usize] += u64::from(fired);
     }
 
     /// A client's request has ended.
@@ -122,7 +146,7 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults = Fault::ALL.iter().map(|fault| (fault.word(), self.faults[*fault as usize]));
+        let faults = Fault::ALL.iter().map(|fault| fault.fired_in(self));
         for (word, count) in self.rows().into_iter().chain(faults) {
             writeln!(f, "{word:<34} {count:>14}")?;
         }

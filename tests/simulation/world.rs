@@ -5,26 +5,28 @@ use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
-use primacy::clock::Moment;
+use primacy::membership::controller;
 use primacy::note::NoteId;
-use primacy::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
+use primacy::protocol::ids::{ConsensusId, StoreId};
+use primacy::protocol::view::Member;
 use primacy::replication::action::Action;
-use primacy::replication::event::Event;
 
 use super::checks::{self, Checked, Violation, Witness};
+use super::control::ControlFrame;
 use super::disks::Disk;
 use super::faults::Mending;
+use super::group::Group;
 use super::history::{Ask, Attempt, History, Reply};
 use super::links::Link;
 use super::mutants::Mutant;
 use super::node::{Clock, Node};
-use super::plan::{DRIFT_PPM, FAILURE_TIMEOUT, MS, Plan};
+use super::plan::{DRIFT_PPM, MS, Plan};
+use super::questions::Question;
 use super::report::Counts;
-use super::views::Council;
 use super::workload::{Client, Knowledge, Wish};
 
-/// How soon after the faults all must be in sync and equal.
-const CONVERGES_WITHIN: u64 = 30_000 * MS;
+/// How soon after the faults all must be in sync and equal: who flapped waits up to a minute before it joins (V4).
+const CONVERGES_WITHIN: u64 = 90_000 * MS;
 
 /// Requests that clients make after the faults.
 const REQUESTS_AFTER_FAULTS: usize = 20;
@@ -40,17 +42,33 @@ pub(crate) enum Happening {
     Arrives { from: usize, to: usize },
     Disk { node: usize, life: u64 },
     Timer { node: usize, life: u64 },
-    Heartbeat { node: usize, life: u64 },
-    Heard { node: usize, life: u64, sent: Moment },
-    Granted { node: usize, life: u64, until: Moment },
-    View { node: usize, life: u64, epoch: Epoch },
-    Synced { node: usize, incarnation: Incarnation, epoch: Epoch, store: StoreId },
-    Council,
+    Seat { node: usize, life: u64 },
+    Control { to: usize, frame: Box<ControlFrame> },
+    Question { node: usize, life: u64, question: Box<Question> },
+    Answered { node: usize, life: u64, event: controller::Event },
+    Votes { node: usize, life: u64, term: u64 },
+    Stop { node: usize, life: u64 },
     Client { client: usize, generation: u64 },
     Fault,
     Mend(Mending),
     Start { node: usize, life: u64 },
     Check,
+}
+
+impl Happening {
+    /// Whose process it needs to run, and in which life, where that matters.
+    fn whose(&self) -> Option<(usize, Option<u64>)> {
+        match *self {
+            Happening::Control { to, .. } => Some((to, None)),
+            Happening::TurnEnds { node, life }
+            | Happening::Seat { node, life }
+            | Happening::Question { node, life, .. }
+            | Happening::Answered { node, life, .. }
+            | Happening::Votes { node, life, .. }
+            | Happening::Stop { node, life } => Some((node, Some(life))),
+            _ => None,
+        }
+    }
 }
 
 /// What comes last.
@@ -88,13 +106,17 @@ pub(crate) struct World {
     planned: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) links: Vec<Vec<Link>>,
-    pub(crate) council: Council,
+    pub(crate) group: Group,
     pub(crate) clients: Vec<Client>,
     pub(crate) knowledge: Knowledge,
     pub(crate) history: History,
     pub(crate) witness: Witness,
     pub(crate) counts: Counts,
     pub(crate) stage: Stage,
+    /// When something last went wrong, or was mended.
+    pub(crate) trouble_at: u64,
+    /// Until when nothing more goes wrong, besides what is prepared.
+    pub(crate) calm_until: u64,
     healed_at: u64,
     pub(crate) requests_left: usize,
     last_missing: Option<Violation>,
@@ -136,7 +158,7 @@ impl World {
         let nodes: Vec<Node> = (0..plan.replicas).map(|_| new_node(plan.mutant, &mut rng)).collect();
         let link_row = || (0..plan.replicas).map(|_| Link::default()).collect::<Vec<_>>();
         let links = (0..plan.replicas).map(|_| link_row()).collect();
-        let council = Council::new(Vec::new(), rng.i64(-DRIFT_PPM..=DRIFT_PPM));
+        let group = Group::new(nodes.iter().map(|node| node.consensus).collect(), plan.mutant);
         let clients = (0..plan.clients).map(|_| Client::default()).collect();
         World {
             now: 0,
@@ -146,13 +168,15 @@ impl World {
             planned: 0,
             nodes,
             links,
-            council,
+            group,
             clients,
             knowledge: Knowledge::default(),
             history: History::default(),
             witness: Witness::default(),
             counts: Counts { runs: 1, ..Counts::default() },
             stage: Stage::Faults,
+            trouble_at: 0,
+            calm_until: 0,
             healed_at: 0,
             requests_left: plan.requests,
             last_missing: None,
@@ -206,28 +230,19 @@ impl World {
             }
         }
         checks::each_takes_effect_once(&self.history)?;
+        checks::what_failed_never_happens(&self.history, &self.witness)?;
         self.counts.undecided += checks::notes_are_linearizable(&self.history, &self.witness)?;
         self.count_all();
         Ok(())
     }
 
     fn begin(&mut self) {
-        let ids: Vec<usize> = (0..self.nodes.len()).collect();
-        let mut members = Vec::new();
-        for node in ids {
-            self.nodes[node].incarnation = Incarnation(self.rng.u64(..));
-            members.push(self.member(node));
-        }
-        self.council = Council::new(members, self.rng.i64(-DRIFT_PPM..=DRIFT_PPM));
-        self.council.mutant = self.plan.mutant;
         for node in 0..self.nodes.len() {
             self.start(node);
         }
-        self.announce();
         for client in 0..self.clients.len() {
             self.plan_client(client, self.plan.think);
         }
-        self.after(0, Happening::Council);
         if !self.plan.faults.is_empty() {
             self.after(self.plan.fault_every, Happening::Fault);
         }
@@ -236,39 +251,38 @@ impl World {
 
     fn count_all(&mut self) {
         self.counts.simulated_ms = self.now / MS;
-        self.counts.views = self.council.log.len() as u64;
-        self.counts.revivals = self.council.revivals;
-        self.counts.removals = self.council.removals;
-        self.counts.joins = self.council.joins;
-        self.counts.synced = self.council.synced;
+        self.counts.views = self.group.log.len() as u64;
+    }
+
+    /// What a new view counts for, and what must hold of it.
+    pub(crate) fn check_new_view(&mut self) -> Checked {
+        let view = self.group.newest();
+        checks::views_follow(self.view_before(), view)?;
+        self.witness.committed_is_everywhere(view, &self.nodes)?;
+        let Some(before) = self.view_before() else { return Ok(()) };
+        checks::who_is_left_out_reads_no_more(before, view, &self.nodes, self.now)?;
+        let stays = |member: &&Member| view.incarnation_of(member.replica) == Some(member.incarnation);
+        let gone = before.members().filter(|member| !stays(member)).count();
+        let revived = before.in_sync.iter().all(|member| !stays(&member));
+        let joins = view.joining.iter().filter(|it| before.incarnation_of(it.replica) != Some(it.incarnation)).count();
+        let synced = view.in_sync.iter().filter(|member| before.joining.iter().any(|it| it.replica == member.replica));
+        let synced = synced.count();
+        self.counts.removals += gone as u64;
+        self.counts.revivals += u64::from(revived);
+        self.counts.joins += joins as u64;
+        self.counts.synced += synced as u64;
+        Ok(())
     }
 
     fn happen(&mut self, happening: Happening) -> Checked {
         match happening {
             Happening::Turn { node, life } if self.lives(node, life) => return self.turn(node),
-            Happening::TurnEnds { node, life } if self.lives(node, life) => return self.end_turn(node),
             Happening::Arrives { from, to } => self.arrive(from, to),
-            Happening::Disk { node, life } if self.lives(node, life) => {
-                self.disk_works(node);
-            }
+            Happening::Disk { node, life } if self.lives(node, life) => self.disk_works(node),
             Happening::Timer { node, life } if self.lives(node, life) => {
                 self.nodes[node].timer_at = None;
                 self.plan_turn(node);
             }
-            Happening::Heartbeat { node, life } if self.lives(node, life) => self.heartbeat(node),
-            Happening::Heard { node, life, sent } if self.lives(node, life) => self.heard(node, sent),
-            Happening::Granted { node, life, until } if self.lives(node, life) => {
-                self.tell(node, Event::Lease { until });
-            }
-            Happening::View { node, life, epoch } if self.lives(node, life) => {
-                let view = self.council.log[epoch.0 as usize - 1].clone();
-                self.tell(node, Event::View(view));
-            }
-            Happening::Synced { node, incarnation, epoch, store } => {
-                let taken = self.council.take_in(ReplicaId(node as u8), incarnation, epoch, store);
-                return if taken { self.new_view() } else { Ok(()) };
-            }
-            Happening::Council => return self.meet(),
             Happening::Client { client, generation } if self.clients[client].generation == generation => {
                 self.client_wakes(client);
             }
@@ -278,6 +292,29 @@ impl World {
                 self.start(node);
             }
             Happening::Check => return self.proceed(),
+            other => return self.happen_to_who_runs(other),
+        }
+        Ok(())
+    }
+
+    /// What waits while its process is paused.
+    fn happen_to_who_runs(&mut self, happening: Happening) -> Checked {
+        let Some((node, life)) = happening.whose() else { return Ok(()) };
+        if life.is_some_and(|life| !self.lives(node, life)) {
+            return Ok(());
+        }
+        if self.nodes[node].paused_until > self.now {
+            self.at(self.nodes[node].paused_until, happening);
+            return Ok(());
+        }
+        match happening {
+            Happening::TurnEnds { node, .. } => return self.end_turn(node),
+            Happening::Seat { node, .. } => self.seat_wakes(node),
+            Happening::Control { to, frame } => return self.control_arrives(to, *frame),
+            Happening::Question { node, question, .. } => return self.answer_question(node, *question),
+            Happening::Answered { node, event, .. } => self.step_controller(node, event),
+            Happening::Votes { node, term, .. } => return self.count_votes(node, term),
+            Happening::Stop { node, .. } => self.stop_goes_on(node),
             _ => {}
         }
         Ok(())
@@ -304,8 +341,8 @@ impl World {
             }
             Stage::Healing if idle => self.stage = Stage::Settling,
             // Who was to be left out as the faults ended is, first.
-            Stage::Settling if self.now < self.healed_at + 2 * FAILURE_TIMEOUT => {}
-            Stage::Settling => match checks::converged(self.council.newest(), &self.nodes) {
+            Stage::Settling if self.now < self.healed_at + 2 * self.plan.failure_timeout() => {}
+            Stage::Settling => match checks::converged(self.group.newest(), &self.nodes) {
                 Ok(()) => {
                     self.stage = Stage::Reading;
                     self.ask_everything();
@@ -356,8 +393,9 @@ impl World {
 
 fn new_node(mutant: Option<Mutant>, rng: &mut Rng) -> Node {
     let ppm = rng.i64(-DRIFT_PPM..=DRIFT_PPM);
-    let clock = Clock { start: rng.u64(0..1_000_000 * MS), ppm, wall_skew_ms: rng.u64(0..10_000) };
+    let origin = rng.u64(0..1_000_000 * MS);
+    let clock = Clock { origin, since: 0, ppm, wall_skew_ms: rng.u64(0..10_000) };
     let mut disk = Disk::new(StoreId(rng.u64(..)));
     disk.mutant = mutant;
-    Node::new(clock, disk)
+    Node::new(clock, disk, ConsensusId(rng.u64(..)))
 }

@@ -1,5 +1,7 @@
 //! Simulated clusters under faults: a fixed range of seeds. `cargo run --release --example simulate` runs more of them.
 
+#[path = "simulation/scenarios/mod.rs"]
+mod scenarios;
 #[path = "simulation/mod.rs"]
 #[allow(dead_code, reason = "the example uses the rest")]
 mod simulation;

@@ -136,6 +136,9 @@ impl World {
 
     /// A crashed process starts again, after a while.
     pub(crate) fn plan_start(&mut self, node: usize) {
+        if !self.plan.restarts {
+            return;
+        }
         let down = self.some_time();
         self.after(down, Happening::Start { node, life: self.nodes[node].life });
     }
@@ -168,13 +171,18 @@ impl World {
         let wiped = majority && self.may_die(node) && self.another_lives(node);
         if wiped {
             self.crash_one(node);
-            let it = &mut self.nodes[node];
-            it.disk.wipe(&mut self.rng);
-            it.consensus = ConsensusId(self.rng.u64(..));
-            it.term = 0;
-            it.known_views = 0;
+            self.wipe_disk(node);
         }
         wiped
+    }
+
+    /// Of a process that is down nothing is left.
+    pub(crate) fn wipe_disk(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
+        it.disk.wipe(&mut self.rng);
+        it.consensus = ConsensusId(self.rng.u64(..));
+        it.term = 0;
+        it.known_views = 0;
     }
 
     /// A replica dies, and its next start finds its records damaged.
@@ -328,7 +336,7 @@ impl World {
                 self.nodes[node].control_cuts = self.nodes[node].control_cuts.saturating_sub(1);
             }
             Mending::Flap { a, b, left } if self.stage == Stage::Faults && !self.is_calm() => {
-                drop(self.flap(a, b, left))
+                self.flap(a, b, left);
             }
             Mending::Flap { .. } => {}
         }

@@ -29,6 +29,7 @@ pub(crate) mod plan;
 pub(crate) mod processes;
 pub(crate) mod questions;
 pub(crate) mod report;
+pub(crate) mod scene;
 pub(crate) mod seat;
 pub(crate) mod stops;
 pub(crate) mod trace;

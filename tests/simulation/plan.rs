@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) reads: u8,
     /// How many of 100 writes go to one of the two hottest notes.
     pub(crate) hot: u8,
+    /// Whether a process that died starts again by itself.
+    pub(crate) restarts: bool,
     /// Whether `stale` passes the receiver though its epoch is not yet known there.
     pub(crate) stale_passes: bool,
     /// The rule that is switched off, where the checks themselves are tried.
@@ -58,6 +60,28 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// A run in which a script says what happens: nothing goes wrong by itself, nobody asks anything, nothing is slow.
+    pub(crate) fn of_script(seed: u64, mode: Mode, replicas: usize) -> (Plan, Rng) {
+        let (plan, rng) = Plan::of_seed(seed);
+        let plan = Plan {
+            mode,
+            replicas,
+            min_in_sync: 1,
+            failure_timeout_ms: 1_000,
+            clients: 0,
+            requests: 0,
+            faults_until: u64::MAX,
+            faults: Vec::new(),
+            link_delay: MS,
+            disk_delay: MS,
+            request_timeout_ms: 5_000,
+            read_wait_ms: 3_000,
+            restarts: false,
+            ..plan
+        };
+        (plan, rng)
+    }
+
     /// The failure timeout in nanoseconds.
     pub(crate) fn failure_timeout(&self) -> u64 {
         self.failure_timeout_ms * MS
@@ -91,6 +115,7 @@ impl Plan {
             conditional: *pick(rng_ref, &[0, 10, 40]),
             reads: *pick(rng_ref, &[20, 40, 60]),
             hot: *pick(rng_ref, &[20, 60, 95]),
+            restarts: true,
             stale_passes: rng_ref.bool(),
             mutant: None,
         };

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let progress = ProgressBar::new(options.seeds).with_style(style);
     let (started, mut counts, mut failures) = (Instant::now(), Counts::default(), 0);
     for seed in options.from..options.from + options.seeds {
-        match world::run(seed, false).map_err(|failed| tell(&failed)) {
+        match world::run(seed).map_err(|failed| tell(&failed)) {
             Ok(more) => counts.add(&more),
             Err(why) => {
                 failures += 1;
@@ -77,13 +77,14 @@ fn tell(failed: &Failed) -> String {
 }
 
 fn replay(seed: u64) -> ExitCode {
-    match world::run(seed, true) {
+    let (trace, result) = world::replay(seed);
+    trace.iter().for_each(|line| println!("{line}"));
+    match result {
         Ok(counts) => {
             println!("{counts}");
             ExitCode::SUCCESS
         }
         Err(failed) => {
-            failed.trace.iter().for_each(|line| println!("{line}"));
             println!("{:?}\n{}", failed.plan, tell(&failed));
             ExitCode::FAILURE
         }

@@ -348,6 +348,13 @@ pub(crate) fn each_takes_effect_once(history: &History) -> Checked {
     Ok(())
 }
 
+/// Whether every store that the newest view lists as in sync is lost: wiped or damaged one after the other, each while another
+/// one lived that was left out before anybody knew. Then there is no view until an operator says so (J5, J6).
+pub(crate) fn nothing_is_left(view: &View, nodes: &[Node]) -> bool {
+    let lost = |member: &Member| nodes[member.replica.index()].disk.id != member.store;
+    !view.in_sync.is_empty() && view.in_sync.iter().all(lost)
+}
+
 /// Invariant 9: when faults stop, every replica comes back in sync and all hold the same records and key tables. Says what
 /// is still missing.
 pub(crate) fn converged(view: &View, nodes: &[Node]) -> Checked {
@@ -358,8 +365,8 @@ pub(crate) fn converged(view: &View, nodes: &[Node]) -> Checked {
     let mut first: Option<(Vec<&Record>, Vec<_>)> = None;
     for (index, node) in nodes.iter().enumerate() {
         let Some(replica) = &node.replica else { return broken(rule, format!("replica {index} is down")) };
-        if replica.standing() != Standing::Ready || replica.view() != Some(view) {
-            return broken(rule, format!("replica {index} is {:?}", replica.standing()));
+        if replica.standing() != Standing::Ready || replica.view() != Some(view) || node.stop.is_some() {
+            return broken(rule, format!("replica {index} is {:?}, stop {:?}", replica.standing(), node.stop));
         }
         if let Some((id, chain)) = replica.items().chains().next() {
             return broken(rule, format!("replica {index} has item {id} pending: {chain:?}"));

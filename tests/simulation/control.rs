@@ -13,7 +13,7 @@ use super::mutants::Mutant;
 use super::trace::short;
 use super::world::{Happening, World};
 
-/// How often a process looks after its links, where nothing else wakes its membership.
+/// The one cluster that there is.
 const CLUSTER: ClusterId = ClusterId(1);
 
 /// A frame on a control link.
@@ -183,12 +183,20 @@ impl World {
                     seat.heartbeats.on_heard(now, from, incarnation);
                 }
                 let heartbeat = *heartbeat;
+                if self.plan.mutant == Some(Mutant::LeaseForEverybody) && self.leads(to) {
+                    self.send_control(to, from.index(), Says::Lease { nonce: heartbeat.nonce });
+                }
                 self.step_controller(to, controller::Event::Heartbeat { from, incarnation, heartbeat });
             }
             Says::Lease { nonce } => self.lease(to, nonce),
             Says::Append => {}
         }
         Ok(())
+    }
+
+    /// Whether it believes that it leads.
+    pub(crate) fn leads(&self, node: usize) -> bool {
+        self.nodes[node].seat.as_ref().is_some_and(|seat| seat.leads.is_some())
     }
 
     /// The controller grants a lease for this heartbeat.

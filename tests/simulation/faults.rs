@@ -168,7 +168,7 @@ impl World {
     fn wipe(&mut self, node: usize) -> bool {
         let whole = |other: &usize| *other != node && self.group.voters[*other] == self.nodes[*other].consensus;
         let majority = (0..self.nodes.len()).filter(whole).count() * 2 > self.nodes.len();
-        let wiped = majority && self.may_die(node) && self.another_lives(node);
+        let wiped = majority && self.may_die(node) && self.another_lives(node) && !self.group.is_deciding();
         if wiped {
             self.crash_one(node);
             self.wipe_disk(node);
@@ -187,7 +187,7 @@ impl World {
 
     /// A replica dies, and its next start finds its records damaged.
     fn damage(&mut self, node: usize) -> bool {
-        let damaged = self.another_lives(node) && self.crash_one(node);
+        let damaged = self.another_lives(node) && !self.group.is_deciding() && self.crash_one(node);
         self.nodes[node].disk.damaged |= damaged;
         damaged
     }

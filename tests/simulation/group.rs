@@ -29,6 +29,8 @@ pub(crate) struct Group {
     pub(crate) leader: Option<usize>,
     /// By replica: the id of its voter.
     pub(crate) voters: Vec<ConsensusId>,
+    /// The newest term whose leader has had its first entry agreed.
+    established: u64,
     undecided: Vec<Entry>,
     last_key: u64,
     /// Stands for the newest view while there is none.
@@ -41,7 +43,17 @@ impl Group {
     /// A group that was just founded by these voters.
     pub(crate) fn new(voters: Vec<ConsensusId>, mutant: Option<Mutant>) -> Group {
         let nothing = View { epoch: Epoch(0), primary: ReplicaId(0), in_sync: Vec::new(), joining: Vec::new() };
-        Group { log: Vec::new(), term: 0, leader: None, voters, undecided: Vec::new(), last_key: 0, nothing, mutant }
+        Group {
+            log: Vec::new(),
+            term: 0,
+            leader: None,
+            voters,
+            established: 0,
+            undecided: Vec::new(),
+            last_key: 0,
+            nothing,
+            mutant,
+        }
     }
 
     /// The newest view that was agreed; before the first one of nobody.
@@ -54,10 +66,13 @@ impl Group {
         self.log.get((epoch.0 as usize).wrapping_sub(1))
     }
 
-    /// A leader appends a view to its own log. Says the entry's key.
-    pub(crate) fn append(&mut self, follows: Epoch, view: View) -> u64 {
+    /// The leader of a term appends a view to its own log. Says the entry's key. Once a later leader has had its first entry
+    /// agreed, nobody is elected whose log has this one instead.
+    pub(crate) fn append(&mut self, term: u64, follows: Epoch, view: View) -> u64 {
         self.last_key += 1;
-        self.undecided.push(Entry { key: self.last_key, follows, view });
+        if term >= self.established {
+            self.undecided.push(Entry { key: self.last_key, follows, view });
+        }
         self.last_key
     }
 
@@ -77,6 +92,7 @@ impl Group {
     /// A leader's first entry is agreed: with it those that its log had before, which may be any; the others never will be.
     /// Says whether there is a new view.
     pub(crate) fn settle(&mut self, rng: &mut Rng) -> bool {
+        self.established = self.term;
         let mut any = false;
         for Entry { follows, view, .. } in std::mem::take(&mut self.undecided) {
             any |= rng.bool() && self.apply(follows, view);

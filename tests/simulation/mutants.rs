@@ -42,6 +42,8 @@ mutants! {
     OldTermEstablished,
     /// V11: a replica that stops gives its lease back and goes on reading.
     StopsAndReads,
+    /// R4, R5: who believes to lead answers every heartbeat with a lease.
+    LeaseForEverybody,
     /// V2: who begins to join is in sync at once.
     JoinsWithoutCopy,
     /// J3: a joiner is in sync before all count it.

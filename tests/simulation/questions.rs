@@ -40,7 +40,8 @@ impl World {
         match action {
             Action::Establish { number } => self.ask_group(node, number, Asks::Establish, u64::MAX),
             Action::Propose { number, follows, view } => {
-                let key = self.group.append(follows, view);
+                let term = self.nodes[node].seat.as_ref().and_then(|seat| seat.leads).unwrap_or_default();
+                let key = self.group.append(term, follows, view);
                 self.ask_group(node, number, Asks::Propose(key), u64::MAX);
             }
             Action::Confirm { number } => self.ask_group(node, number, Asks::Confirm, failure),
@@ -56,11 +57,10 @@ impl World {
         let it = &self.nodes[node];
         let Some(term) = it.seat.as_ref().and_then(|seat| seat.leads) else { return };
         let question = Question { term, number, asks, until: self.now.saturating_add(patience) };
-        let blind = match (&question.asks, self.plan.mutant) {
-            (Asks::Establish, Some(Mutant::OldTermEstablished)) => true,
-            (Asks::Confirm, Some(Mutant::LeadNotConfirmed)) => true,
-            _ => false,
-        };
+        let blind = matches!(
+            (&question.asks, self.plan.mutant),
+            (Asks::Establish, Some(Mutant::OldTermEstablished)) | (Asks::Confirm, Some(Mutant::LeadNotConfirmed))
+        );
         if blind {
             let event = question.done();
             self.after(0, Happening::Answered { node, life: self.nodes[node].life, event });
@@ -200,8 +200,7 @@ impl World {
                 seat.waits_since = now;
             }
         }
-        let believes = |it: &&super::node::Node| it.seat.as_ref().is_some_and(|seat| seat.leads.is_some());
-        self.counts.rivals += self.nodes.iter().filter(believes).count() as u64;
+        self.counts.rivals += (0..self.nodes.len()).filter(|other| self.leads(*other)).count() as u64;
         self.lead(node, term);
         Ok(())
     }
@@ -239,7 +238,7 @@ impl World {
     pub(crate) fn learn_term(&mut self, node: usize, term: u64) {
         if term > self.nodes[node].term {
             self.nodes[node].term = term;
-            if self.nodes[node].seat.as_ref().is_some_and(|seat| seat.leads.is_some()) {
+            if self.leads(node) {
                 self.follow(node);
             }
         }

@@ -107,6 +107,7 @@ counters! {
     synced = "joins completed",
     left_in_time = "stops that a view left out in time",
     revivals = "views after all had died",
+    stranded = "runs in which every store of a view was lost",
     moves = "moves of items",
     frames = "frames",
     stale = "frames refused as stale",

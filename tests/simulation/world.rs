@@ -91,8 +91,6 @@ pub(crate) struct Failed {
     pub(crate) plan: Plan,
     pub(crate) at: u64,
     pub(crate) violation: Violation,
-    /// What happened, one line each; empty where it was not asked for.
-    pub(crate) trace: Vec<String>,
 }
 
 /// Everything there is.
@@ -124,31 +122,36 @@ pub(crate) struct World {
     pub(crate) scratch: Vec<Action>,
 }
 
-/// Runs a seed. With `traced`, the failure tells what happened.
-pub(crate) fn run(seed: u64, traced: bool) -> Result<Counts, Box<Failed>> {
+/// Runs a seed.
+pub(crate) fn run(seed: u64) -> Result<Counts, Box<Failed>> {
     let (plan, rng) = Plan::of_seed(seed);
-    run_plan(plan, rng, traced)
+    World::new(plan, rng, false).run_all().1
+}
+
+/// Runs a seed and tells everything that happens, a line each.
+pub(crate) fn replay(seed: u64) -> (Vec<String>, Result<Counts, Box<Failed>>) {
+    let (plan, rng) = Plan::of_seed(seed);
+    World::new(plan, rng, true).run_all()
 }
 
 /// Runs a seed with a rule switched off.
 pub(crate) fn run_mutant(seed: u64, mutant: Mutant) -> Result<Counts, Box<Failed>> {
     let (plan, rng) = Plan::of_seed(seed);
-    run_plan(Plan { mutant: Some(mutant), ..plan }, rng, false)
+    World::new(Plan { mutant: Some(mutant), ..plan }, rng, false).run_all().1
 }
 
-fn run_plan(plan: Plan, rng: Rng, traced: bool) -> Result<Counts, Box<Failed>> {
-    let mut world = World::new(plan, rng, traced);
-    let ended = catch_unwind(AssertUnwindSafe(|| world.run())).unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().cloned();
-        let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(Violation { rule: "the core does not panic", seen: message.unwrap_or_default() })
-    });
-    match ended {
-        Ok(()) => Ok(world.counts),
-        Err(violation) => {
-            let trace = world.trace.take().unwrap_or_default();
-            Err(Box::new(Failed { plan: world.plan, at: world.now, violation, trace }))
-        }
+impl World {
+    fn run_all(mut self) -> (Vec<String>, Result<Counts, Box<Failed>>) {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(|panic| {
+            let message = panic.downcast_ref::<String>().cloned();
+            let message = message.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(Violation { rule: "the core does not panic", seen: message.unwrap_or_default() })
+        });
+        let result = match ended {
+            Ok(()) => Ok(self.counts),
+            Err(violation) => Err(Box::new(Failed { plan: self.plan, at: self.now, violation })),
+        };
+        (self.trace.unwrap_or_default(), result)
     }
 }
 
@@ -355,6 +358,10 @@ impl World {
                 Ok(()) => {
                     self.stage = Stage::Reading;
                     self.ask_everything();
+                }
+                Err(_) if checks::nothing_is_left(self.group.newest(), &self.nodes) => {
+                    self.counts.stranded += 1;
+                    self.stage = Stage::Over;
                 }
                 Err(missing) if self.now > self.healed_at + CONVERGES_WITHIN => return Err(missing),
                 Err(missing) => self.last_missing = Some(missing),

@@ -145,7 +145,7 @@ fn two_believe_that_they_lead() {
         // Only the calls of its consensus library are lost: it goes on to believe that it leads.
         scene.world.nodes[leader].no_calls_until = scene.world.now + 2_000_000_000;
         scene.until("another leader", |scene| scene.leader() != leader);
-        assert!(scene.world.nodes[leader].seat.as_ref().is_some_and(|seat| seat.leads.is_some()));
+        assert!(scene.world.leads(leader));
         let victim = scene.others(leader).into_iter().find(|node| *node != scene.leader()).expect("there are three");
         scene.crash(victim);
         let put = scene.put(leader, note);

@@ -209,17 +209,18 @@ async fn exchange(address: SocketAddr, bytes: &[u8], draw: &mut Draw) -> Result<
         let mut rest = bytes;
         for _ in 0..pieces {
             let (piece, behind) = rest.split_at(draw.below(rest.len() + 1));
-            // Where the server has closed, its answer is there all the same.
             if writer.write_all(piece).await.is_err() {
-                return;
+                return false;
             }
             tokio::task::yield_now().await;
             rest = behind;
         }
-        if !gives_up && writer.write_all(rest).await.is_ok() {
-            // As above.
-            let _ = writer.shutdown().await;
+        if gives_up || writer.write_all(rest).await.is_err() {
+            return false;
         }
+        // Where the server has closed, its answer is there all the same.
+        let _ = writer.shutdown().await;
+        true
     };
     if gives_up {
         send.await;
@@ -227,6 +228,7 @@ async fn exchange(address: SocketAddr, bytes: &[u8], draw: &mut Draw) -> Result<
     }
     let mut answer = Vec::new();
     let both = async { tokio::join!(send, reader.read_to_end(&mut answer)) };
-    let ((), read) = timeout(PATIENCE, both).await.map_err(|_| "the connection does not end")?;
-    Ok((answer, read.is_ok()))
+    let (sent, read) = timeout(PATIENCE, both).await.map_err(|_| "the connection does not end")?;
+    // A reset is reported once: a write that hears of it leaves the read an end that looks like any other.
+    Ok((answer, sent && read.is_ok()))
 }

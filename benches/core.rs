@@ -52,6 +52,7 @@ fn primary(mode: Mode, replicas: u8) -> (Replica, Vec<Action>) {
         min_in_sync: 1,
         request_timeout_ms: 5000,
         read_wait_ms: 3000,
+        items_per_turn: 1000,
     };
     let version = Version { epoch: Epoch(0), counter: 1 };
     let record = Record { id: NoteId(1), version, written: version, primary: ReplicaId(0), value: Value::Note(note()) };

@@ -58,7 +58,8 @@
 //!   `hex` shows bytes; `port` is how a connection talks to its replica's loop.
 //! * `replication`: the state machine. `event` and `action` are its two sides; `replica` its state and dispatch; `client`
 //!   takes requests, `remote_write` and `local_write` are the modes, `write` makes records and `update` spreads them;
-//!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view, `join` copies.
+//!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view
+//!   by what `reports` hold, `join` copies.
 //! * `membership`: who is in the view. The `controller` decides: `controller/event` is its interface, `controller/leave`
 //!   says who leaves, `controller/next` what view follows, `controller/grant` who may read, `controller/voters` who votes.
 //!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `times` are the times of all. `consensus` is the
@@ -85,8 +86,7 @@
 //! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
 //!   `reader`, `head` and `body` cut bytes into requests, `response` is what answers are written with.
 //! * `node`: the loop that owns one replica's state. `start` puts a replica together on a `system`, `callers` remembers who
-//!   asked,
-//!   `storage` is where its records go, `peers` what it
+//!   asked, `stores` opens its stores, `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `config`: a checked configuration. `address`, `limits` and `secret` are parts of it; `load` reads it from what was `given`,

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Config;
 use crate::membership::Begin;
 use crate::node::start::{self, ReplicaError, Stop};
+use crate::node::stores::Fellows;
 use crate::node::system::System;
 use crate::protocol::ids::ReplicaId;
 
@@ -87,6 +88,7 @@ struct Replica {
     /// Whether no other replica runs in this process.
     alone: bool,
     begin: Begin,
+    fellows: Fellows,
     bound: oneshot::Sender<Result<(), ClusterError>>,
     go: oneshot::Receiver<()>,
     stop: Stop,
@@ -98,6 +100,7 @@ impl Cluster {
         let (stop_clients, clients) = watch::channel(false);
         let (stop_all, all) = watch::channel(false);
         let (open, clients_open) = mpsc::channel(1);
+        let fellows = Fellows::new(only.map_or(config.replicas.len(), |_| 1));
         let stop = Stop { clients, all, clients_open: open, leaves: only.is_some() };
         let (mut replicas, mut reports) = (Vec::new(), Vec::new());
         for me in config.ids().filter(|me| only.is_none_or(|only| only == *me)) {
@@ -105,8 +108,9 @@ impl Cluster {
             let (go, wait) = oneshot::channel();
             let (end, ended) = oneshot::channel();
             let name = config.address(me).to_string();
-            let (config, stop) = (Arc::clone(config), stop.clone());
-            start_thread(Replica { config, me, alone: only.is_some(), begin, bound, go: wait, stop }, end)
+            let (config, fellows, stop) = (Arc::clone(config), fellows.clone(), stop.clone());
+            let alone = only.is_some();
+            start_thread(Replica { config, me, alone, begin, fellows, bound, go: wait, stop }, end)
                 .map_err(|source| ClusterError::Thread { replica: name.clone(), source })?;
             replicas.push(Waiting { name, go, ended });
             reports.push(report);
@@ -162,7 +166,7 @@ fn start_thread(replica: Replica, ended: oneshot::Sender<Result<(), ClusterError
 impl Replica {
     /// Binds, reports, waits for the others, runs.
     async fn live(self) -> Result<(), ClusterError> {
-        let Replica { config, me, alone, begin, bound, go, stop } = self;
+        let Replica { config, me, alone, begin, fellows, bound, go, stop } = self;
         let listeners = match bind::listeners(&config, me, alone).await {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -174,7 +178,7 @@ impl Replica {
         match go.await {
             Ok(()) => {
                 let replica = config.address(me).to_string();
-                start::run(config, me, begin, listeners, stop, System::real())
+                start::run(config, me, begin, listeners, fellows, stop, System::real())
                     .await
                     .map_err(|source| ClusterError::Failed { replica, source: Box::new(source) })
             }

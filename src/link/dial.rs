@@ -432,6 +432,7 @@ impl Carrier<'_> {
                 return Err(never_sent(Position { epoch: got.epoch, n: got.n }));
             }
             self.awaiting_since = None;
+            self.link.tell_of_room();
         }
         Ok(())
     }

@@ -40,14 +40,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use accept::LinkAcceptor;
 pub use hello::Refusal;
 
 use crate::config::{Config, LinkUse};
 use crate::net::Network;
-use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, LinkKind};
 use crate::protocol::status::LinkStatus;
 use crate::random::Random;
@@ -61,6 +61,10 @@ use window::Pushed;
 /// Most bytes that wait on one link to be sent or to be `got`: a peer that is further behind is out of step anyway, and
 /// joins again faster than it catches up.
 pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes on a data link below which work that can wait, as a recovery's, goes on: enough that the link is never idle, and
+/// far from [`LINK_BYTES_MAX`].
+pub const ROOM_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the other end may take to say hello.
 const HELLO_WAIT: Duration = Duration::from_secs(5);
@@ -113,6 +117,8 @@ struct Shared {
     roster: Roster,
     outgoing: Vec<Outgoing>,
     unproved: Unproved,
+    /// Told where a data link has room again.
+    room: Arc<Notify>,
     /// What was warned of: a peer that is refused comes again, twice a second.
     warned: Mutex<BTreeSet<String>>,
     events: mpsc::Sender<LinkEvent>,
@@ -258,7 +264,9 @@ impl Links {
         let LinkConfig { config, me, network, incarnation, seed, random } = config;
         let delay = Delay::of_us(config.link_delay_us);
         let peers = (0..config.replicas.len()).map(|place| ReplicaId(place as u8)).filter(|peer| *peer != me);
-        let both = |peer| [LinkKind::Control, LinkKind::Data].map(|kind| Outgoing::new(peer, kind, delay.duration()));
+        let room = Arc::new(Notify::new());
+        let link = |peer, kind| Outgoing::new(peer, kind, delay.duration(), Arc::clone(&room));
+        let both = |peer| [LinkKind::Control, LinkKind::Data].map(|kind| link(peer, kind));
         let shared = Arc::new(Shared {
             names: config.replicas.iter().map(ToString::to_string).collect(),
             network,
@@ -270,6 +278,7 @@ impl Links {
             roster: Roster::new(config.replicas.len()),
             outgoing: peers.flat_map(both).collect(),
             unproved: Unproved::new(config.limits.unproved),
+            room: Arc::clone(&room),
             warned: Mutex::default(),
             events,
             epoch,
@@ -305,6 +314,16 @@ impl Links {
     /// Sends what was put, one write per peer and link.
     pub fn flush(&mut self) {
         self.shared.outgoing.iter().for_each(Outgoing::flush);
+    }
+
+    /// Whether less than [`ROOM_BYTES`] wait on each of these peers' data links.
+    pub fn have_room(&self, peers: ReplicaSet) -> bool {
+        peers.iter().filter_map(|peer| self.shared.outgoing(peer, LinkKind::Data)).all(Outgoing::has_room)
+    }
+
+    /// Waits until a data link may have room again. May be dropped and called again: nothing is missed.
+    pub async fn room(&self) {
+        self.shared.room.notified().await;
     }
 
     /// Starts the numbering of all data links again: what waited on them is gone (L3). Of no use where `epoch` is not new.

@@ -1,7 +1,7 @@
 //! One link to a peer, as the loop that fills it and the dialer that empties it share it.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ pub(super) struct Outgoing {
     pub(super) wake: Notify,
     /// Wakes a dialer that waits to dial again: the peer is there.
     pub(super) nudge: Notify,
+    /// Wakes the loop: this link, or another one, has room again.
+    room: Arc<Notify>,
     /// Something was pushed since the last flush.
     touched: AtomicBool,
     opened: Mutex<Opened>,
@@ -38,13 +40,14 @@ struct Opened {
 }
 
 impl Outgoing {
-    pub(super) fn new(peer: ReplicaId, kind: LinkKind, delay: Duration) -> Outgoing {
+    pub(super) fn new(peer: ReplicaId, kind: LinkKind, delay: Duration, room: Arc<Notify>) -> Outgoing {
         Outgoing {
             peer,
             kind,
             window: Mutex::new(Window::new(kind, delay)),
             wake: Notify::new(),
             nudge: Notify::new(),
+            room,
             touched: AtomicBool::new(false),
             opened: Mutex::new(Opened::default()),
         }
@@ -58,6 +61,17 @@ impl Outgoing {
     pub(super) fn flush(&self) {
         if self.touched.swap(false, Ordering::Relaxed) {
             self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        lock(&self.window).has_room()
+    }
+
+    /// The peer has got something: the loop may have waited for that.
+    pub(super) fn tell_of_room(&self) {
+        if self.kind == LinkKind::Data && self.has_room() {
+            self.room.notify_one();
         }
     }
 

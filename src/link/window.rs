@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::chunks::Chunks;
-use super::{LINK_BYTES_MAX, Reason, Sent};
+use super::{LINK_BYTES_MAX, ROOM_BYTES, Reason, Sent};
 use crate::protocol::ids::Epoch;
 use crate::protocol::message::{Got, LinkKind, Position};
 
@@ -224,6 +224,11 @@ impl Window {
     /// Whether the peer has yet to say that it got something.
     pub(super) fn is_awaiting(&self) -> bool {
         self.handed > 0
+    }
+
+    /// Whether so little waits that work which can wait itself may add to it.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < ROOM_BYTES
     }
 
     /// Whether something waits to be handed out.

@@ -8,6 +8,7 @@ mod report;
 pub mod start;
 mod steps;
 pub mod storage;
+pub mod stores;
 pub mod system;
 
 use std::sync::Arc;
@@ -41,6 +42,9 @@ pub const OPEN_WRITES_MAX: usize = 8_192;
 /// Bytes of notes in open writes past which a replica takes no more calls. With [`OPEN_WRITES_MAX`] this bounds what
 /// waits for acknowledgements, in the loop and in the links.
 pub const OPEN_WRITE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// About how many items recovery goes through in one turn: a millisecond's work or two, well within a heartbeat's interval.
+pub const ITEMS_PER_TURN: usize = 1_000;
 
 /// How long a replica that ends asks to be left out, in ms (V11).
 pub const LEAVE_MS_MAX: u64 = 1_000;
@@ -181,6 +185,8 @@ impl Node {
             && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX
             && self.storage.has_room();
         let (mut progress, mut decided) = (None, None);
+        let unfinished = self.replica.unfinished();
+        let goes_on = unfinished.is_some_and(|peers| self.links.have_room(peers));
         tokio::select! {
             biased;
             _ = inputs.end.wait_for(|end| *end), if self.leaving.is_none() => self.leave(),
@@ -193,6 +199,9 @@ impl Node {
                 }
             }
             () = timer, if deadline.is_some() => {}
+            // Others of this thread get their turns, too: heartbeats, and the links themselves.
+            () = tokio::task::yield_now(), if goes_on => {}
+            () = self.links.room(), if unfinished.is_some() && !goes_on => {}
         }
         if let Some(event) = decided {
             self.on_membership(event)?;
@@ -214,6 +223,9 @@ impl Node {
             self.batches.push(batch);
         }
         self.step_all();
+        if goes_on {
+            self.step(self.now(), Event::Proceed);
+        }
         self.finish_turn();
         Ok(!self.has_left())
     }

@@ -1,35 +1,27 @@
 //! Puts one replica together: its loop, its links, and what listens on its two ports.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 
-use super::storage::Storage;
+use super::stores::{self, Fellows, Stores};
 use super::system::System;
 use super::{Inputs, Node, NodeError, Start};
-use crate::config::{Config, Durability};
+use crate::config::Config;
 use crate::http;
 use crate::link::{LinkConfig, Links};
-use crate::membership::{Begin, ConsensusError, Medium, MediumError, Membership, MembershipConfig, MemoryLog};
-use crate::net::{Listener, Network};
-use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, StoreId};
+use crate::membership::{Begin, ConsensusError, MediumError, Membership, MembershipConfig};
+use crate::net::Listener;
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::port::Port;
 use crate::random::RandomError;
 use crate::replication::replica::{Identity, Replica};
-use crate::store::{Folder, Loaded, Owner, Sizes, Store, StoreError};
+use crate::store::{Loaded, StoreError};
 use crate::wire;
 
 /// Events of the links that wait in front of the loop; past it the links read no further.
 const LINK_EVENTS_MAX: usize = 1024;
-
-/// In the replica's folder: the consensus log and vote.
-const CONSENSUS_FOLDER: &str = "consensus";
-
-/// How long a peer may take to accept a connection, where it is asked whether it is there.
-const PEER_DIAL_WAIT: Duration = Duration::from_secs(1);
 
 /// The two listeners of one replica, bound in the runtime that will serve them.
 #[derive(Debug)]
@@ -63,6 +55,25 @@ pub enum ReplicaError {
     /// Its store could not be opened.
     #[error(transparent)]
     Open(#[from] StoreError),
+    /// Its record store is damaged, and nobody has its records.
+    #[error(
+        "{0}; no other replica that runs has its records: start one that has them, or put this folder back from a \
+         backup, or remove it to begin without them"
+    )]
+    Lost(#[source] StoreError),
+    /// Its consensus log is damaged.
+    #[error(
+        "{damage}; remove the folder {} while most of the other replicas run: this replica then gets a new vote, and \
+         keeps its notes",
+        folder.display()
+    )]
+    Vote {
+        /// Where the log is.
+        folder: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        damage: StoreError,
+    },
     /// Its consensus log could not be opened.
     #[error(transparent)]
     ConsensusLog(#[from] MediumError),
@@ -85,18 +96,22 @@ impl ReplicaError {
     }
 }
 
-/// Runs one replica on its bound listeners, and on `system`, until it is told to stop. Where it begins alone, its first epoch is above all
-/// in its records too, whatever `begin` says.
+/// Runs one replica on its bound listeners, and on `system`, until it is told to stop; `fellows` are those that start with
+/// it. Where it begins alone, its first epoch is above all in its records too, whatever `begin` says.
 pub async fn run(
     config: Arc<Config>,
     me: ReplicaId,
     begin: Begin,
     listeners: Listeners,
-    stop: Stop,
+    fellows: Fellows,
+    mut stop: Stop,
     system: System,
 ) -> Result<(), ReplicaError> {
     let incarnation = Incarnation(system.random.draw()?);
-    let Stores { storage, loaded, consensus } = open_stores(&config, me, begin, &system).await?;
+    let Stores { storage, loaded, consensus } = tokio::select! {
+        stores = stores::open(&config, me, begin, &fellows, &system) => stores?,
+        _ = stop.clients.wait_for(|stop| *stop) => return Ok(()),
+    };
     let System { clock, network, random, .. } = system;
     let membership = MembershipConfig {
         addresses: config.replicas.iter().map(ToString::to_string).collect(),
@@ -140,63 +155,11 @@ pub async fn run(
     Ok(Node::new(start).run(inputs).await?)
 }
 
-/// What the replica's folder holds.
-struct Stores {
-    storage: Storage,
-    loaded: Loaded,
-    consensus: Medium,
-}
-
-/// Opens the replica's stores, and reads what they hold.
-async fn open_stores(config: &Config, me: ReplicaId, begin: Begin, system: &System) -> Result<Stores, ReplicaError> {
-    let System { network, disk, random, .. } = system;
-    let fresh = StoreId(random.draw()?);
-    if config.durability == Durability::Memory {
-        let loaded = Loaded { store: fresh, records: BTreeMap::new(), keys: Vec::new() };
-        return Ok(Stores { storage: Storage::memory(), loaded, consensus: Medium::Memory(MemoryLog::default()) });
-    }
-    let replica = config.address(me).to_string();
-    let path = config.data.join(&replica);
-    let replicas = config.replicas.iter().map(ToString::to_string).collect();
-    let mut folder = Folder::open(disk.clone(), &path, &Owner { replica, replicas }, fresh, Sizes::default())?;
-    let alone = matches!(begin, Begin::Alone { .. });
-    if alone {
-        folder.release()?;
-    }
-    let (loaded, opened) = match folder.load() {
-        // Who begins alone has no others to copy from.
-        Err(damage) if damage.is_damage() && !alone && any_peer_is_up(config, me, network.as_ref()).await => {
-            let aside = folder.set_aside(StoreId(random.draw()?))?;
-            let aside = aside.display();
-            tracing::warn!(
-                "{damage}; the store is set aside as {aside}, and the notes are copied from the other replicas"
-            );
-            folder.load()?
-        }
-        loaded => loaded?,
-    };
-    let consensus = Medium::open(disk.clone(), &path.join(CONSENSUS_FOLDER), random.draw()?)?;
-    Ok(Stores { storage: Storage::disk(Store::start(folder, opened)?), loaded, consensus })
-}
-
 /// A cluster of one replica must begin above every epoch that its records name (J5).
 fn begin_after(begin: Begin, loaded: &Loaded) -> Begin {
     let Begin::Alone { after } = begin else { return begin };
     let newest = loaded.records.values().map(|record| record.version.epoch.max(record.written.epoch)).max();
     Begin::Alone { after: newest.map_or(after, |newest| newest.max(after)) }
-}
-
-/// Whether somebody listens at another replica's address: a damaged store is given up only where others may have its
-/// records.
-async fn any_peer_is_up(config: &Config, me: ReplicaId, network: &dyn Network) -> bool {
-    for peer in config.ids().filter(|peer| *peer != me) {
-        let address = config.address(peer);
-        let dial = network.connect(address.host(), address.port());
-        if matches!(timeout(PEER_DIAL_WAIT, dial).await, Ok(Ok(_))) {
-            return true;
-        }
-    }
-    false
 }
 
 fn identity(config: &Config, me: ReplicaId, incarnation: Incarnation) -> Identity {
@@ -207,5 +170,6 @@ fn identity(config: &Config, me: ReplicaId, incarnation: Incarnation) -> Identit
         min_in_sync: config.min_in_sync,
         request_timeout_ms: config.request_timeout_ms,
         read_wait_ms: config.read_wait_ms,
+        items_per_turn: super::ITEMS_PER_TURN,
     }
 }

@@ -59,4 +59,7 @@ pub enum Event {
     },
     /// Time has passed: deadlines are due.
     Tick,
+    /// There is room on the links for more of what goes on over several turns
+    /// ([`super::replica::Replica::unfinished`]).
+    Proceed,
 }

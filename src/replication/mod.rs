@@ -4,8 +4,8 @@
 //! In reading order: [`event`] and [`action`] are the interface, [`record`] is what a replica keeps, [`replica`] is the
 //! state and the dispatch. Then the life of a request: [`client`] takes it, [`remote_write`] or [`local_write`] brings a
 //! write to its item's primary, [`write`] makes the record there, [`update`] replicates it, [`wait`] and [`read`] answer
-//! what needs a committed version, [`keys`] remembers idempotency keys. [`recovery`] is what a new view begins with, and
-//! [`join`] how a replica comes back.
+//! what needs a committed version, [`keys`] remembers idempotency keys. [`recovery`] is what a new view begins with, from
+//! what [`reports`] hold, and [`join`] how a replica comes back.
 
 pub mod action;
 mod client;
@@ -18,6 +18,7 @@ pub mod record;
 mod recovery;
 mod remote_write;
 pub mod replica;
+mod reports;
 mod update;
 mod wait;
 mod write;

@@ -90,6 +90,10 @@ impl Items {
 
     /// Takes over the newest record of each item of `others` that is newer than the one here.
     pub fn absorb(&mut self, others: Items) {
+        if self.clean.is_empty() && self.chains.is_empty() {
+            *self = Items { keeps_deletions: self.keeps_deletions, ..others };
+            return;
+        }
         let newest = others.chains.into_values().filter_map(|mut chain| chain.records.pop());
         let records = others.clean.into_values().chain(newest.map(|pending| pending.record));
         for record in records {
@@ -138,9 +142,9 @@ impl Items {
         pending.or_else(|| self.clean.get(&id).filter(|it| it.version == version))
     }
 
-    /// All chains, by item.
-    pub fn chains(&self) -> impl Iterator<Item = (NoteId, &Chain)> {
-        self.chains.iter().map(|(id, chain)| (*id, chain))
+    /// The chains of this item and those after it, by item.
+    pub fn chains_from(&self, from: NoteId) -> impl Iterator<Item = (NoteId, &Chain)> {
+        self.chains.range(from..).map(|(id, chain)| (*id, chain))
     }
 
     /// Keeps a record as pending, in its place in the chain, in memory only. One that is here already, or is older than
@@ -158,7 +162,10 @@ impl Items {
         if self.clean.get(&record.id).is_some_and(|clean| clean.version >= record.version) {
             return;
         }
-        let records = &mut self.chains.entry(record.id).or_default().records;
+        let chain = self.chains.entry(record.id);
+        // Nearly always a chain is one record, and after a start every item has one: no room for more.
+        let records =
+            &mut chain.or_insert_with(|| Chain { records: Vec::with_capacity(1), requests: Vec::new() }).records;
         match records.binary_search_by_key(&record.version, |it| it.record.version) {
             Ok(at) => {
                 debug_assert_eq!(records[at].record, record, "equal item and version is equal content (invariant 3)");

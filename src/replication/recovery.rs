@@ -1,47 +1,68 @@
 //! A new view, and the recovery that it begins with (V7 to V10): what was pending anywhere is rolled forward everywhere.
+//!
+//! ```text
+//!                report parts          all have reported            all chosen are held
+//!   member  -----------------> V  Gathering -> Choosing -> Fetching -> Spreading -> Spread
+//!           <------------------------------------- fetch --'              |           |
+//!           <------------------------------------- update, part by part --'           |
+//!           <------------------------ commit, part by part, then ready, once all have acknowledged
+//! ```
+//!
+//! After a restart of all everything is pending. So whatever goes through all items does so in parts, one a turn: meanwhile
+//! the replica's heartbeats go out, and its links are never given more than they carry ([`Replica::unfinished`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Persist;
 use super::join::{Joiners, Joining};
 use super::replica::{Replica, Standing, Stored};
+use super::reports::{Choice, Reports};
 use super::update::Outgoing;
 use crate::note::NoteId;
 use crate::protocol::ids::{ReplicaId, ReplicaSet, RequestId, Version};
 use crate::protocol::message::{Fetch, Fetched, Ready, Recover, Update};
-use crate::protocol::record::{KeyEntry, Record, Value};
-use crate::protocol::request::Key;
+use crate::protocol::record::{KeyEntry, Record};
 use crate::protocol::view::View;
 
-/// Most items in one frame of recovery.
+/// Most items, requests or keys in one frame of recovery.
 const ITEMS_PER_FRAME_MAX: usize = 1_000;
 
 /// A frame of recovery takes no further record past this many bytes of notes; one note is at most 1 MiB.
 const NOTE_BYTES_PER_FRAME: usize = 1024 * 1024;
 
-/// The recovery of the present view, at its primary; elsewhere it stays empty.
+/// The recovery of the present view.
 #[derive(Debug, Default)]
 pub(super) struct Recovery {
-    reports: BTreeMap<ReplicaId, Report>,
+    /// What this member has yet to report: this item and those after it.
+    unreported: Option<NoteId>,
+    /// Whether `ready` has come: this member serves once it has taken note of all commits before it.
+    ready: bool,
+    /// How far the view's primary is; elsewhere this and all that follows stay empty.
+    phase: Phase,
+    reports: Reports,
     /// Records that were chosen and have been asked for.
     missing: BTreeSet<(NoteId, Version)>,
     /// Those that have come, apart as well: kept without the requests that made them, they would be made again after the
     /// next view.
-    fetched: Vec<Record>,
-    /// Whether the updates of recovery have been sent.
-    spread: bool,
-    /// The last of them.
+    fetched: BTreeMap<(NoteId, Version), Record>,
+    /// The last of the updates of recovery, once it is sent.
     last_update: u64,
 }
 
-/// What a member has pending. Requests and keys are kept apart until all chosen records are held: told is not held
-/// (what broke without: 13).
-#[derive(Debug, Default)]
-struct Report {
-    pending: BTreeSet<(NoteId, Version)>,
-    requests: Vec<(NoteId, Version, RequestId)>,
-    keys: BTreeMap<(Key, NoteId), KeyEntry>,
-    complete: bool,
+/// What the view's primary is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Not all members have reported.
+    #[default]
+    Gathering,
+    /// It looks for chosen records that it lacks, and asks for them.
+    Choosing,
+    /// Some of these have not come.
+    Fetching,
+    /// It tells everybody what is chosen.
+    Spreading,
+    /// All updates of recovery have been sent.
+    Spread,
 }
 
 impl Replica {
@@ -91,32 +112,61 @@ impl Replica {
     /// V7: reports all that is pending here to the view's primary.
     fn begin_recovery(&mut self) {
         self.standing = Standing::Recovering;
-        let Some(primary) = self.view.as_ref().map(|view| view.primary) else { return };
-        for report in self.reports() {
+        self.recovery.unreported = Some(NoteId::SEQUENCE);
+        self.report_part();
+    }
+
+    /// Goes on, by a part, with what recovery does in parts.
+    pub(super) fn proceed(&mut self) {
+        if self.recovery.unreported.is_some() {
+            return self.report_part();
+        }
+        match self.recovery.phase {
+            Phase::Choosing => self.choose_part(),
+            Phase::Spreading => self.spread_part(),
+            // Commits go on at the end of the turn.
+            Phase::Gathering | Phase::Fetching | Phase::Spread => {}
+        }
+    }
+
+    /// Whether it would go on with something, at [`super::event::Event::Proceed`], and to whom it would send then. The
+    /// shell lets it once there is room on the links to these.
+    pub fn unfinished(&self) -> Option<ReplicaSet> {
+        let primary = self.view.as_ref().map(|view| view.primary);
+        match (self.recovery.unreported, self.recovery.phase) {
+            (Some(_), _) => primary.map(|primary| std::iter::once(primary).collect::<ReplicaSet>().without(self.me())),
+            (None, Phase::Choosing | Phase::Spreading) => Some(self.others),
+            (None, _) => self.has_commits_left().then_some(ReplicaSet::EMPTY),
+        }
+    }
+
+    /// Reports the next chains; where one is longer than a frame, in several.
+    fn report_part(&mut self) {
+        let (Some(from), Some(view)) = (self.recovery.unreported.take(), &self.view) else { return };
+        let (primary, most) = (view.primary, self.identity.items_per_turn);
+        let (mut pending, mut requests, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, chain) in self.items.chains_from(from) {
+            if pending.len().max(requests.len()).max(keys.len()) >= most {
+                self.recovery.unreported = Some(id);
+                break;
+            }
+            pending.extend(chain.versions().map(|version| (id, version)));
+            requests.extend(chain.requests().iter().map(|(version, request)| (id, *version, *request)));
+            keys.extend(self.pending_keys(id).cloned());
+        }
+        let frames = pending.len().max(requests.len()).max(keys.len()).div_ceil(ITEMS_PER_FRAME_MAX).max(1);
+        for frame in 0..frames {
+            let report = Recover {
+                pending: piece(&pending, frame),
+                requests: piece(&requests, frame),
+                keys: piece(&keys, frame),
+                more: frame + 1 < frames || self.recovery.unreported.is_some(),
+            };
             match primary == self.me() {
                 true => self.on_recover(primary, report),
                 false => self.send(primary, report),
             }
         }
-    }
-
-    /// Everything pending here, in as many messages as it takes, at least one.
-    fn reports(&self) -> Vec<Recover> {
-        let (mut pending, mut requests, mut keys) = (Vec::new(), Vec::new(), Vec::new());
-        for (id, chain) in self.items.chains() {
-            pending.extend(chain.versions().map(|version| (id, version)));
-            requests.extend(chain.requests().iter().map(|(version, request)| (id, *version, *request)));
-            keys.extend(self.pending_keys(id).cloned());
-        }
-        let longest = pending.len().max(requests.len()).max(keys.len());
-        let frames = longest.div_ceil(ITEMS_PER_FRAME_MAX).max(1);
-        let report = |frame: usize| Recover {
-            pending: piece(&pending, frame),
-            requests: piece(&requests, frame),
-            keys: piece(&keys, frame),
-            more: frame + 1 < frames,
-        };
-        (0..frames).map(report).collect()
     }
 
     /// The key entries of a note that are pending (K1): those whose record is newer than what is known to be committed.
@@ -128,34 +178,32 @@ impl Replica {
     /// At the view's primary: a member reports. When all have, the largest version of each item is chosen (V8).
     pub(super) fn on_recover(&mut self, from: ReplicaId, recover: Recover) {
         let is_primary = self.view.as_ref().is_some_and(|view| view.primary == self.me());
-        let complete = self.recovery.reports.get(&from).is_some_and(|report| report.complete);
-        if !is_primary || !self.in_sync.contains(from) || complete || self.recovery.spread {
+        let complete = self.recovery.reports.is_complete(from);
+        if !is_primary || !self.in_sync.contains(from) || complete || self.recovery.phase != Phase::Gathering {
             return self.distrust(from, "sent `recover` to who does not wait for it");
         }
-        let report = self.recovery.reports.entry(from).or_default();
-        report.pending.extend(recover.pending);
-        report.requests.extend(recover.requests);
-        report.keys.extend(recover.keys.into_iter().map(|entry| ((entry.key.clone(), entry.item), entry)));
-        report.complete = !recover.more;
-        let complete = |replica| self.recovery.reports.get(&replica).is_some_and(|report| report.complete);
-        if self.in_sync.iter().all(complete) {
-            self.fetch_missing();
+        self.recovery.reports.take(from, recover);
+        if self.in_sync.iter().all(|member| self.recovery.reports.is_complete(member)) {
+            self.recovery.phase = Phase::Choosing;
+            self.choose_part();
         }
     }
 
-    fn fetch_missing(&mut self) {
+    /// Asks for those of the next chosen records that are not here.
+    fn choose_part(&mut self) {
         let mut wanted: BTreeMap<ReplicaId, Vec<(NoteId, Version)>> = BTreeMap::new();
-        for (id, version) in chosen(&self.recovery.reports) {
-            let reporter = self.recovery.reports.iter().find(|(_, report)| report.pending.contains(&(id, version)));
-            if let Some((reporter, _)) = reporter.filter(|_| !self.items.holds(id, version)) {
-                wanted.entry(*reporter).or_default().push((id, version));
+        for _ in 0..self.identity.items_per_turn {
+            let Some(Choice { id, version, holders }) = self.recovery.reports.next_choice() else {
+                self.recovery.phase = Phase::Fetching;
+                break;
+            };
+            if let Some(holder) = holders.iter().next().filter(|_| !self.items.holds(id, version)) {
+                wanted.entry(holder).or_default().push((id, version));
                 self.recovery.missing.insert((id, version));
             }
         }
-        for (reporter, items) in wanted {
-            for items in items.chunks(ITEMS_PER_FRAME_MAX) {
-                self.send(reporter, Fetch { items: items.to_vec() });
-            }
+        for (holder, items) in wanted {
+            self.send(holder, Fetch { items });
         }
         self.spread_when_held();
     }
@@ -185,62 +233,83 @@ impl Replica {
                     format!("sent version {} of item {}, which was not asked for", record.version, record.id),
                 );
             }
-            self.recovery.fetched.push(record);
+            self.recovery.fetched.insert((record.id, record.version), record);
         }
         self.spread_when_held();
     }
 
     /// V8: holding all that was chosen, the view's primary tells everybody of it, in the first updates of the epoch.
     fn spread_when_held(&mut self) {
-        if !self.recovery.missing.is_empty() || self.recovery.spread {
-            return;
+        if self.recovery.phase == Phase::Fetching && self.recovery.missing.is_empty() {
+            self.recovery.phase = Phase::Spreading;
+            self.recovery.reports.rewind();
+            self.spread_part();
         }
-        let reports = std::mem::take(&mut self.recovery.reports);
-        let chosen = chosen(&reports);
-        self.recovery.spread = true;
-        for record in std::mem::take(&mut self.recovery.fetched) {
-            self.items.keep_pending(record);
+    }
+
+    /// The next of the chosen records, in an update that fits a frame.
+    fn spread_part(&mut self) {
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        while part.len() < self.identity.items_per_turn && bytes <= NOTE_BYTES_PER_FRAME {
+            let Some(choice) = self.recovery.reports.next_choice() else {
+                self.recovery.phase = Phase::Spread;
+                break;
+            };
+            if let Some(record) = self.recovery.fetched.remove(&(choice.id, choice.version)) {
+                self.items.keep_pending(record);
+            }
+            // It is here, unless a peer that broke the protocol has had a later one committed.
+            let Some(record) = self.items.get(choice.id, choice.version).cloned() else { continue };
+            bytes += record.note_bytes();
+            part.push((choice, record));
         }
-        for report in reports.values() {
-            let keys: Vec<_> = report.keys.values().cloned().collect();
-            self.keep(&[], &report.requests, &keys);
+        if !part.is_empty() {
+            self.spread(&part);
         }
-        for part in self.parts(&chosen) {
-            self.spread(&part, &reports);
-        }
-        self.recovery.last_update = self.outgoing.last_number();
-        if self.recovery.last_update == 0 {
+        if self.recovery.phase == Phase::Spread {
+            self.recovery.reports = Reports::default();
+            self.recovery.last_update = self.outgoing.last_number();
             self.end_recovery();
         }
     }
 
-    /// The chosen records in parts that fit a frame.
-    fn parts(&self, chosen: &BTreeMap<NoteId, Version>) -> Vec<Vec<Record>> {
-        split(chosen.iter().filter_map(|(id, version)| self.items.get(*id, *version).cloned()).collect())
+    /// Keeps what was told of these records, and spreads them. Keys that do not fit the frame follow in further updates.
+    fn spread(&mut self, part: &[(Choice, Record)]) {
+        let (Some((first, _)), Some((last, _))) = (part.first(), part.last()) else { return };
+        let items = first.id..=last.id;
+        let requests = self.recovery.reports.requests(items.clone());
+        let told = self.recovery.reports.keys(items);
+        self.keep(&[], &requests, &told);
+        let keys: Vec<KeyEntry> = part.iter().flat_map(|(choice, _)| self.pending_keys(choice.id)).cloned().collect();
+        let mut keys = keys.chunks(ITEMS_PER_FRAME_MAX);
+        self.spread_update(part, &requests, keys.next().unwrap_or_default());
+        keys.for_each(|keys| self.spread_update(&[], &[], keys));
     }
 
     /// One update of recovery: to each member the records and keys that it did not report, to all the requests.
-    fn spread(&mut self, part: &[Record], reports: &BTreeMap<ReplicaId, Report>) {
-        let ids: BTreeSet<NoteId> = part.iter().map(|record| record.id).collect();
-        let chosen: Vec<_> = part.iter().map(|record| (record.id, record.version)).collect();
-        let told = || reports.values().flat_map(|report| &report.requests).filter(|(id, ..)| ids.contains(id));
-        let requests: BTreeSet<_> = told().copied().collect();
-        let keys: Vec<KeyEntry> = ids.iter().flat_map(|id| self.pending_keys(*id)).cloned().collect();
+    fn spread_update(
+        &mut self,
+        part: &[(Choice, Record)],
+        requests: &[(NoteId, Version, RequestId)],
+        keys: &[KeyEntry],
+    ) {
+        let chosen: Vec<_> = part.iter().map(|(choice, _)| (choice.id, choice.version)).collect();
         let n = self.open_update(chosen.clone(), None);
+        let mut updates: Vec<(ReplicaSet, Update)> = Vec::new();
         for member in self.others.iter() {
-            let report = reports.get(&member);
-            let reported =
-                |record: &Record| report.is_some_and(|report| report.pending.contains(&(record.id, record.version)));
-            let has_key = |entry: &KeyEntry| {
-                report.is_some_and(|report| report.keys.get(&(entry.key.clone(), entry.item)) == Some(entry))
-            };
-            let records = part.iter().filter(|record| !reported(record)).cloned().collect();
-            let keys = keys.iter().filter(|entry| !has_key(entry)).cloned().collect();
-            let requests = requests.iter().copied().collect();
-            self.send(member, Update { n, records, requests, keys, chosen: chosen.clone() });
+            let lacks = |choice: &Choice| !choice.holders.contains(member);
+            let records = part.iter().filter(|(choice, _)| lacks(choice)).map(|(_, record)| record.clone()).collect();
+            let lacks_key = |entry: &&KeyEntry| !self.recovery.reports.has_key(member, entry);
+            let keys = keys.iter().filter(lacks_key).cloned().collect();
+            let update = Update { n, records, requests: requests.to_vec(), keys, chosen: chosen.clone() };
+            // Most members lack the same: nothing.
+            match updates.iter_mut().find(|(_, other)| *other == update) {
+                Some((members, _)) => members.insert(member),
+                None => updates.push((std::iter::once(member).collect(), update)),
+            }
         }
-        let records = self.unstored(&chosen);
-        let persist = Persist { records, keys, ..Persist::default() };
+        updates.into_iter().for_each(|(members, update)| self.send_all(members, update));
+        let persist = Persist { records: self.unstored(&chosen), keys: keys.to_vec(), ..Persist::default() };
         self.persist(persist, Stored::Own(n));
     }
 
@@ -256,41 +325,43 @@ impl Replica {
         chosen.iter().filter_map(|(id, version)| self.items.store_now(*id, *version)).collect()
     }
 
-    /// Whether updates up to `n` may be committed: those of recovery only all together.
-    pub(super) fn may_commit(&self, n: u64) -> bool {
+    /// Up to which of the updates that all have this replica may commit now: those of recovery only once all have all of
+    /// them, and then one a turn.
+    pub(super) fn committable(&self, n: u64) -> u64 {
+        let decided = self.recovery.phase == Phase::Spread && n >= self.recovery.last_update;
         match self.standing {
-            Standing::Ready => true,
-            _ => self.recovery.spread && n >= self.recovery.last_update,
+            Standing::Ready => n,
+            _ if decided => n.min(self.outgoing.committed + 1),
+            _ => self.outgoing.committed,
         }
     }
 
     /// V8, V9: everybody in sync holds what was chosen; the view's primary serves, and tells them to.
     pub(super) fn end_recovery(&mut self) {
-        if self.standing == Standing::Recovering && self.recovery.spread {
+        let decided = self.recovery.phase == Phase::Spread && self.outgoing.committed >= self.recovery.last_update;
+        if self.standing == Standing::Recovering && decided {
             let backups: ReplicaSet = self.in_sync.without(self.me());
             self.send_all(backups, Ready {});
             self.serve();
         }
     }
 
-    /// V9: this member serves from now on. The `commit` before this frame has decided what recovery chose.
+    /// V9: this member serves once it has taken note of the commits before this frame, which decided what recovery chose.
     pub(super) fn on_ready(&mut self, from: ReplicaId) {
         let from_primary = self.view.as_ref().is_some_and(|view| view.primary == from);
-        match from_primary && self.standing == Standing::Recovering {
-            true => self.serve(),
-            false => self.distrust(from, "sent `ready` to who does not wait for it"),
+        if !from_primary || self.standing != Standing::Recovering || self.recovery.ready {
+            return self.distrust(from, "sent `ready` to who does not wait for it");
+        }
+        self.recovery.ready = true;
+        self.serve_when_told();
+    }
+
+    /// Serves where `ready` has come and no commit before it is left.
+    pub(super) fn serve_when_told(&mut self) {
+        if self.recovery.ready && self.standing == Standing::Recovering && !self.has_commits_left() {
+            self.serve();
         }
     }
-}
-
-/// Of each item reported, the largest version; by item, so the id sequence first (what broke without: 15).
-fn chosen(reports: &BTreeMap<ReplicaId, Report>) -> BTreeMap<NoteId, Version> {
-    let mut chosen = BTreeMap::new();
-    for (id, version) in reports.values().flat_map(|report| &report.pending) {
-        let newest = chosen.entry(*id).or_insert(*version);
-        *newest = (*newest).max(*version);
-    }
-    chosen
 }
 
 /// What one frame of several takes of a list.
@@ -302,10 +373,7 @@ fn piece<T: Clone>(all: &[T], frame: usize) -> Vec<T> {
 pub(super) fn split(records: Vec<Record>) -> Vec<Vec<Record>> {
     let (mut parts, mut bytes) = (Vec::<Vec<Record>>::new(), 0);
     for record in records {
-        let length = match &record.value {
-            Value::Note(note) => note.as_str().len(),
-            Value::Deleted | Value::Next(_) => 0,
-        };
+        let length = record.note_bytes();
         match parts.last_mut() {
             Some(part) if part.len() < ITEMS_PER_FRAME_MAX && bytes + length <= NOTE_BYTES_PER_FRAME => {
                 part.push(record)

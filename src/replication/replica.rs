@@ -39,6 +39,9 @@ pub struct Identity {
     pub request_timeout_ms: u64,
     /// How long a read waits, in ms from its arrival.
     pub read_wait_ms: u64,
+    /// About how many items recovery goes through in one turn: the work of a millisecond or two, well within a
+    /// heartbeat's interval.
+    pub items_per_turn: usize,
 }
 
 /// Where a replica stands in its view.
@@ -82,6 +85,8 @@ pub struct Replica {
     pub(super) joiners: Joiners,
     /// Messages of this epoch that came before `ready`; they wait for it (M5).
     early: Vec<(ReplicaId, Message)>,
+    /// Of how many items commits of peers were taken note of since the last turn ended.
+    pub(super) noted: usize,
     persists: Persists,
     actions: Vec<Action>,
 }
@@ -130,6 +135,7 @@ impl Replica {
             joining: Joining::default(),
             joiners: Joiners::default(),
             early: Vec::new(),
+            noted: 0,
             persists: Persists::default(),
             actions: Vec::new(),
         }
@@ -146,6 +152,7 @@ impl Replica {
             Event::View(view) => self.on_view(view),
             Event::Lease { until } => self.on_lease(until),
             Event::Tick => self.on_deadlines(),
+            Event::Proceed => self.proceed(),
         }
         actions.append(&mut self.actions);
     }
@@ -155,6 +162,7 @@ impl Replica {
     /// then covers every value that is answered (R2).
     pub fn end_turn(&mut self, now: Now, actions: &mut Vec<Action>) {
         self.now = now;
+        self.note_commits();
         self.commit_acknowledged();
         self.acknowledge();
         self.report_when_counted();

@@ -9,6 +9,7 @@ mod checks;
 mod cluster;
 mod explore;
 mod oracle;
+mod parts;
 mod script;
 mod show;
 

@@ -48,9 +48,11 @@ pub(super) struct Incoming {
     pub(super) durable: u64,
     /// All up to here have been acknowledged.
     acked: u64,
-    /// All up to here are committed.
+    /// All up to here are committed, it said.
+    decided: u64,
+    /// This replica has taken note of it up to here.
     committed: u64,
-    /// The items of those that are not, from `committed + 1` on.
+    /// The items of those that follow, from `committed + 1` on.
     open: VecDeque<Vec<(NoteId, Version)>>,
 }
 
@@ -200,10 +202,38 @@ impl Replica {
             let why = format!("committed update {n}, and the last one that came was {}", incoming.last);
             return self.distrust(from, why);
         }
-        let count = n.saturating_sub(incoming.committed);
-        let committed: Vec<_> = incoming.open.drain(..count as usize).collect();
-        incoming.committed = incoming.committed.max(n);
-        committed.into_iter().flatten().for_each(|(id, version)| self.commit(id, version));
+        incoming.decided = incoming.decided.max(n);
+        self.take_note_of_commits(from);
+    }
+
+    /// Takes note of what a peer has committed: of about so many items a turn, since a recovery may decide all that there
+    /// are.
+    fn take_note_of_commits(&mut self, from: ReplicaId) {
+        while self.noted < self.identity.items_per_turn
+            && let Some(incoming) = self.incoming.get_mut(&from)
+            && incoming.committed < incoming.decided
+            && let Some(items) = incoming.open.pop_front()
+        {
+            incoming.committed += 1;
+            self.noted += items.len();
+            items.into_iter().for_each(|(id, version)| self.commit(id, version));
+        }
+    }
+
+    /// At the end of a turn: goes on with commits that were too many for the turns before.
+    pub(super) fn note_commits(&mut self) {
+        self.noted = 0;
+        let peers: Vec<ReplicaId> = self.incoming.keys().copied().collect();
+        peers.into_iter().for_each(|peer| self.take_note_of_commits(peer));
+        self.noted = 0;
+        self.serve_when_told();
+    }
+
+    /// Whether commits wait for another turn: peers' or, of recovery, this replica's own.
+    pub(super) fn has_commits_left(&self) -> bool {
+        let own = self.outgoing.acked_by_all.min(self.outgoing.stored);
+        let own_left = self.committable(own) > self.outgoing.committed;
+        own_left || self.incoming.values().any(|incoming| incoming.committed < incoming.decided)
     }
 
     /// The item is committed up to this version: what waited for that goes on.
@@ -220,8 +250,8 @@ impl Replica {
     pub(super) fn commit_acknowledged(&mut self) {
         let counted = self.counted();
         self.outgoing.note_acked_by_all(counted, self.now.moment);
-        let n = self.outgoing.acked_by_all.min(self.outgoing.stored);
-        if n <= self.outgoing.committed || !self.may_commit(n) {
+        let n = self.committable(self.outgoing.acked_by_all.min(self.outgoing.stored));
+        if n <= self.outgoing.committed {
             return;
         }
         let count = (n - self.outgoing.committed) as usize;

@@ -368,7 +368,7 @@ pub(crate) fn converged(view: &View, nodes: &[Node]) -> Checked {
         if replica.standing() != Standing::Ready || replica.view() != Some(view) || node.stop.is_some() {
             return broken(rule, format!("replica {index} is {:?}, stop {:?}", replica.standing(), node.stop));
         }
-        if let Some((id, chain)) = replica.items().chains().next() {
+        if let Some((id, chain)) = replica.items().chains_from(NoteId::SEQUENCE).next() {
             return broken(rule, format!("replica {index} has item {id} pending: {chain:?}"));
         }
         let state = (replica.items().committed_from(NoteId::SEQUENCE).collect(), replica.keys_after(None).collect());

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) read_wait_ms: u64,
     /// In how many of 100 turns a replica takes only some of what waits.
     pub(crate) short_turns: u8,
+    /// How many items recovery goes through in a turn.
+    pub(crate) items_per_turn: usize,
     /// How many of 100 requests carry an idempotency key.
     pub(crate) keyed: u8,
     /// How many of 100 writes carry If-Match.
@@ -111,6 +113,8 @@ impl Plan {
             request_timeout_ms: *pick(rng_ref, &[150, 600, 5_000]),
             read_wait_ms: *pick(rng_ref, &[100, 600, 3_000]),
             short_turns: *pick(rng_ref, &[0, 0, 30, 90]),
+            // Not drawn, so that all else of a seed's run stays what it was.
+            items_per_turn: [1_000, 1, 7, 2][seed as usize % 4],
             keyed: *pick(rng_ref, &[0, 20, 60]),
             conditional: *pick(rng_ref, &[0, 10, 40]),
             reads: *pick(rng_ref, &[20, 40, 60]),

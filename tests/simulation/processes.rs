@@ -69,6 +69,7 @@ impl World {
             min_in_sync: plan.min_in_sync.min(plan.replicas),
             request_timeout_ms: plan.request_timeout_ms,
             read_wait_ms: plan.read_wait_ms,
+            items_per_turn: plan.items_per_turn,
         }
     }
 
@@ -199,12 +200,16 @@ impl World {
         if self.rng.u8(0..4) == 0 {
             self.witness.learn(replica)?;
         }
+        let unfinished = replica.unfinished().is_some();
         if let Some(deadline) = replica.next_deadline() {
             let time = it.clock.time_of(deadline);
             if it.timer_at.is_none_or(|at| at > time) {
                 self.nodes[node].timer_at = Some(time);
                 self.at(time, Happening::Timer { node, life: self.nodes[node].life });
             }
+        }
+        if unfinished && !self.nodes[node].inbox.iter().any(|event| matches!(event, Event::Proceed)) {
+            self.nodes[node].inbox.push_back(Event::Proceed);
         }
         if !self.nodes[node].inbox.is_empty() {
             self.plan_turn(node);

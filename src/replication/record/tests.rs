@@ -20,7 +20,7 @@ fn deletion(id: u64, version: Version) -> Record {
 }
 
 fn chain(items: &Items) -> Vec<Version> {
-    items.chains().flat_map(|(_, chain)| chain.versions()).collect()
+    items.chains_from(NoteId::SEQUENCE).flat_map(|(_, chain)| chain.versions()).collect()
 }
 
 #[test]
@@ -123,7 +123,11 @@ fn owners_and_notes_are_counted_by_what_is_committed() {
 fn requests_are_kept_while_what_they_wrote_is_undecided() {
     let request = |number| RequestId { replica: A, incarnation: Incarnation(1), number };
     let requests = |items: &Items| -> Vec<u64> {
-        items.chains().flat_map(|(_, chain)| chain.requests()).map(|(_, request)| request.number).collect()
+        items
+            .chains_from(NoteId::SEQUENCE)
+            .flat_map(|(_, chain)| chain.requests())
+            .map(|(_, request)| request.number)
+            .collect()
     };
     let mut items = Items::default();
     items.keep_request(ONE, version(1, 1), request(9));

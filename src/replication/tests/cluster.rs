@@ -30,6 +30,7 @@ pub(super) struct Settings {
     pub(super) mode: Mode,
     pub(super) min_in_sync: usize,
     pub(super) leases: bool,
+    pub(super) items_per_turn: usize,
 }
 
 /// All replicas, and what is between them.
@@ -185,7 +186,7 @@ impl Cluster {
     /// Starts a replica with what its disk holds.
     pub(super) fn restart(&mut self, at: ReplicaId) {
         self.crash(at);
-        let Settings { mode, min_in_sync, leases, .. } = self.settings;
+        let Settings { mode, min_in_sync, leases, items_per_turn, .. } = self.settings;
         let host = &mut self.hosts[at.index()];
         host.incarnation.0 += 1;
         let identity = Identity {
@@ -195,6 +196,7 @@ impl Cluster {
             min_in_sync,
             request_timeout_ms: 5000,
             read_wait_ms: 3000,
+            items_per_turn,
         };
         host.replica = Some(Replica::new(
             identity,
@@ -286,15 +288,35 @@ impl Cluster {
         true
     }
 
+    /// Brings all messages of a link, in one turn.
+    pub(super) fn deliver_together(&mut self, from: ReplicaId, to: ReplicaId) {
+        let frames = self.links.remove(&(from, to)).unwrap_or_default();
+        let event = |Frame { incarnation, envelope }| Event::Message { from, incarnation, envelope };
+        self.turns(to, frames.into_iter().map(event).collect());
+    }
+
     /// Brings a message past all links.
     pub(super) fn message(&mut self, from: ReplicaId, to: ReplicaId, incarnation: Incarnation, envelope: Envelope) {
         self.turn(to, Event::Message { from, incarnation, envelope });
     }
 
-    /// Brings every message, one from each link in turn, until none is left.
+    /// Who has work for another turn.
+    pub(super) fn unfinished(&self) -> Vec<ReplicaId> {
+        let is_unfinished = |host: &Host| host.replica.as_ref().is_some_and(|replica| replica.unfinished().is_some());
+        self.hosts().filter(|(_, host)| is_unfinished(host)).map(|(at, _)| at).collect()
+    }
+
+    /// A turn in which this replica goes on.
+    pub(super) fn proceed(&mut self, at: ReplicaId) {
+        self.turn(at, Event::Proceed);
+    }
+
+    /// Brings every message, one from each link in turn, until none is left, and lets all finish their work.
     pub(super) fn run(&mut self) {
         for _ in 0..RUN_MAX {
-            let mut busy = false;
+            let unfinished = self.unfinished();
+            let mut busy = !unfinished.is_empty();
+            unfinished.into_iter().for_each(|at| self.proceed(at));
             for from in self.all() {
                 for to in self.all() {
                     busy |= self.deliver(from, to, false);

@@ -137,7 +137,7 @@ fn settings(all: &str, mode: &str, words: &Words<'_>) -> Settings {
     };
     let min_in_sync = words.number("min_in_sync", if replicas < 3 { 1 } else { 2 }) as usize;
     let leases = words.named.get("leases") != Some(&"none");
-    Settings { replicas, mode, min_in_sync, leases }
+    Settings { replicas, mode, min_in_sync, leases, items_per_turn: 1_000 }
 }
 
 fn give_view(cluster: &mut Cluster, epoch: u64, words: &Words<'_>) {

@@ -236,7 +236,7 @@ pub(super) fn state(at: ReplicaId, host: &Host) -> String {
     let Some(replica) = &host.replica else { return format!("{} is dead", name(at)) };
     let items = replica.items();
     let clean = items.committed_from(NoteId::SEQUENCE).map(record);
-    let pending = items.chains().map(|(id, chain)| {
+    let pending = items.chains_from(NoteId::SEQUENCE).map(|(id, chain)| {
         let versions: Vec<_> = chain.versions().map(|version| format!("v{version}")).collect();
         let newest = items.newest(id).map(|record| name(record.primary)).unwrap_or('?');
         format!("pending {} {} primary {newest}", item(id), versions.join(" "))

@@ -1,105 +1,14 @@
-//! What is on disk after a process was killed, and what happens with folders that are full, foreign, damaged or in use.
+//! What a start finds on disk, and what happens with folders that are full, foreign, damaged or in use.
 
 mod cluster;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cluster::{Cluster, Process, try_http, wait_for};
 
 const QUICK: &str = r#","failure_timeout_ms":250,"log":"off""#;
-
-/// How often a process is killed under load.
-const KILLS: u64 = 20;
-
-/// What clients were told: each note's last acknowledged title, and titles whose fate they do not know.
-#[derive(Default)]
-struct Promised {
-    notes: BTreeMap<u64, String>,
-    unknown: Vec<(Option<u64>, String)>,
-}
-
-/// Writes at a replica until told to stop; what it was told goes into `promised`. Each client has notes of its own.
-fn write_until(cluster: &Cluster, client: u64, round: u64, stop: &AtomicBool, promised: &Mutex<Promised>) {
-    let mut mine = None;
-    for n in 0.. {
-        if stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let title = format!("{round}-{client}-{n}");
-        let body = format!(r#"{{"title":"{title}","body":""}}"#);
-        let service = cluster.service((client % 3) as usize);
-        let answer = match mine {
-            None => try_http(&service, "POST", "/note", &[], &body),
-            Some(id) => try_http(&service, "PUT", &format!("/note/{id}"), &[], &body),
-        };
-        let mut promised = promised.lock().expect("no writer panics");
-        match answer {
-            Ok(answer) if answer.status < 300 => {
-                let id = mine.or_else(|| answer.json()["id"].as_u64()).expect("a POST gives an id");
-                promised.notes.insert(id, title);
-                mine = if n % 3 == 2 { None } else { Some(id) };
-            }
-            Ok(answer) => assert_eq!(answer.status, 503, "{answer:?}"),
-            // The connection broke: nobody knows what became of the write.
-            Err(_) => promised.unknown.push((mine, title)),
-        }
-    }
-}
-
-/// Every acknowledged write is there, or one that followed it and whose answer was lost; and nothing that nobody wrote.
-fn check(cluster: &Cluster, promised: &Promised) {
-    let list = cluster.http(0, "GET", "/note", "").json();
-    let notes: BTreeMap<u64, String> = list["data"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|note| (note["id"].as_u64().expect("an id"), note["title"].as_str().expect("a title").to_owned()))
-        .collect();
-    let unknown = |id: Option<u64>, title: &str| promised.unknown.iter().any(|(of, it)| *of == id && it == title);
-    for (id, title) in &promised.notes {
-        let found = notes.get(id).unwrap_or_else(|| panic!("note {id} was acknowledged and is lost"));
-        assert!(found == title || unknown(Some(*id), found), "note {id} was acknowledged as {title} and is {found}");
-    }
-    for (id, title) in &notes {
-        assert!(promised.notes.contains_key(id) || unknown(None, title), "nobody wrote note {id}, {title}");
-    }
-    let next = notes.keys().copied().max().unwrap_or(0);
-    assert_eq!(notes.keys().copied().collect::<Vec<_>>(), (1..=next).collect::<Vec<_>>(), "no half of a POST");
-}
-
-#[test]
-fn twenty_kills_under_load_lose_nothing_that_was_acknowledged() {
-    for (mode, rounds) in [("remote-write", 0..KILLS / 2), ("local-write", KILLS / 2..KILLS)] {
-        let mut cluster = Cluster::configure(mode, 3, QUICK);
-        let mut running = cluster.spawn(&[]);
-        let promised = Mutex::new(Promised::default());
-        for round in rounds {
-            cluster.wait_ready();
-            let mut victim = cluster.take(running);
-            let stop = AtomicBool::new(false);
-            let begun = promised.lock().expect("no writer panics").notes.len();
-            std::thread::scope(|scope| {
-                for client in 0..4 {
-                    let (cluster, stop, promised) = (&cluster, &stop, &promised);
-                    scope.spawn(move || write_until(cluster, client, round, stop, promised));
-                }
-                // A few more each round, so that the kills hit the store in different states.
-                let enough = begun + 5 + 3 * (round as usize % 7);
-                wait_for("writes", || promised.lock().expect("no writer panics").notes.len() > enough);
-                victim.kill();
-                stop.store(true, Ordering::Relaxed);
-            });
-            running = cluster.spawn(&[]);
-            cluster.wait_ready();
-            check(&cluster, &promised.lock().expect("no writer panics"));
-        }
-    }
-}
 
 fn post(cluster: &Cluster, place: usize, title: &str) {
     let answer = cluster.http(place, "POST", "/note", &format!(r#"{{"title":"{title}","body":""}}"#));
@@ -201,14 +110,13 @@ fn damage(folder: &Path) {
     fs::write(&segment, bytes).expect("the damage is done");
 }
 
-#[test]
-fn a_damaged_store_is_refused_alone_and_copied_anew_where_others_have_the_notes() {
-    let cluster = stopped(1);
-    damage(&folder_of(&cluster, 0));
-    let (code, said) = refused(&cluster, &[]);
-    assert_eq!(code, 1, "{said}");
-    assert!(said.contains("journal-0000000001 is damaged at byte"), "{said}");
+fn is_set_aside(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).expect("the folder is there").filter_map(Result::ok);
+    entries.into_iter().any(|entry| entry.file_name().to_string_lossy().ends_with(".damaged"))
+}
 
+#[test]
+fn a_damaged_store_is_copied_anew_where_others_have_the_notes() {
     let mut cluster = Cluster::configure("remote-write", 3, QUICK);
     for place in 0..3 {
         cluster.spawn_replica(place);
@@ -220,11 +128,36 @@ fn a_damaged_store_is_refused_alone_and_copied_anew_where_others_have_the_notes(
     cluster.spawn_replica(1);
     cluster.wait_ready_at(1);
     assert_eq!(list(&cluster, 1), list(&cluster, 0));
-    let aside = fs::read_dir(folder_of(&cluster, 1)).expect("the folder is there").filter_map(Result::ok);
-    assert!(
-        aside.into_iter().any(|entry| entry.file_name().to_string_lossy().ends_with(".damaged")),
-        "it is kept aside"
-    );
+    assert!(is_set_aside(&folder_of(&cluster, 1)), "it is kept aside");
+}
+
+#[test]
+fn in_one_process_too_a_damaged_store_is_copied_from_the_others() {
+    let mut cluster = stopped(3);
+    damage(&folder_of(&cluster, 2));
+    cluster.spawn(&[]);
+    cluster.wait_ready();
+    assert!(list(&cluster, 2).contains("kept"), "{}", list(&cluster, 2));
+    assert!(is_set_aside(&folder_of(&cluster, 2)), "it is kept aside");
+}
+
+/// Where nobody has a sound store, nothing is set aside: the message says which file, where in it, and what can be done.
+#[test]
+fn stores_that_are_all_damaged_are_refused_and_left_as_they_are() {
+    let cluster = stopped(3);
+    (0..3).for_each(|place| damage(&folder_of(&cluster, place)));
+    let (code, said) = refused(&cluster, &[]);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("journal-0000000001 is damaged at byte") && said.contains("backup"), "{said}");
+    // The same in a process each: the others listen, and each asks the others.
+    let arguments = cluster.replicas.iter().map(|replica| ["replica".to_owned(), replica.clone()]);
+    let mut processes: Vec<Process> = arguments
+        .map(|arguments| Process::spawn(cluster.folder.path(), &arguments.each_ref().map(String::as_str)))
+        .collect();
+    for process in &mut processes {
+        assert_eq!(process.wait(), 1, "{:?}", process.err());
+    }
+    assert!((0..3).all(|place| !is_set_aside(&folder_of(&cluster, place))), "nothing was set aside");
 }
 
 /// A small file system of its own; none where this user may not mount one.

@@ -14,7 +14,8 @@ use primacy::note::{Note, NoteId};
 use primacy::protocol::ids::{Epoch, ReplicaId, StoreId, Version};
 use primacy::protocol::record::{Record, Value};
 use primacy::store::{
-    Batch, Chunk, Command, Cursor, Disk as _, DiskFile, Folder, Loaded, Owner, Part, Progress, RealDisk, Sizes, Store,
+    Batch, CHUNK_BYTES_MAX, Chunk, Command, Cursor, Disk as _, DiskFile, Folder, Loaded, Owner, Part, Progress,
+    RealDisk, Sizes, Store,
 };
 use tokio::runtime::Runtime;
 
@@ -35,6 +36,8 @@ fn main() {
         commits(&scratch.0);
         starts(&scratch.0);
         many_updates(&scratch.0);
+        snapshots(&scratch.0, 10_000, 10);
+        snapshots(&scratch.0, 300_000, 1);
     }
     let mut criterion = Criterion::default().configure_from_args().sample_size(10);
     for updates in UPDATES {
@@ -126,7 +129,7 @@ impl Bench {
         let (part, more) = match wanted.from {
             Cursor::Record(from) => {
                 let mut rest = self.records.range(from..).map(|(_, record)| record.clone());
-                let part = rest.by_ref().take(1000).collect();
+                let part = rest.by_ref().take(CHUNK_BYTES_MAX / ENTRY_BYTES).collect();
                 (Part::Records(part), rest.next().is_some())
             }
             Cursor::Key(_) => (Part::Keys(Vec::new()), false),
@@ -250,18 +253,20 @@ fn starts(scratch: &Path) {
     }
 }
 
+/// Runs of which the median counts.
+const RUNS: usize = 5;
+
 /// Updates in a commit of the long runs: with a smaller number they would take too long on a slow disk.
 const MANY: usize = 128;
 
-/// A million updates of ten thousand notes: how large the folder gets, and what snapshots cost.
+/// A million updates of ten thousand notes: how large the folder gets.
 fn many_updates(scratch: &Path) {
     let path = scratch.join("updates");
     let mut store = Bench::new(&path, Sizes::default());
     println!("fresh: {} MiB on disk", disk_bytes(&path) >> 20);
-    let (mut largest, mut calm, mut during) = (0, Times::default(), Times::default());
+    let mut largest = 0;
     while store.number < 1_000_000 {
-        let times = if store.progress.wanted.is_some() { &mut during } else { &mut calm };
-        times.measure(|| store.commit(MANY));
+        store.commit(MANY);
         if store.number.is_multiple_of(64 * MANY as u64) {
             largest = largest.max(disk_bytes(&path));
         }
@@ -273,42 +278,39 @@ fn many_updates(scratch: &Path) {
         disk_bytes(&path) >> 20,
         (10_000 * ENTRY_BYTES) >> 20
     );
-    println!(
-        "commits of {MANY}: p50 {:.0} us, p99 {:.0} us; during snapshots ({} commits) p50 {:.0} us, p99 {:.0} us",
-        calm.quantile_us(0.5),
-        calm.quantile_us(0.99),
-        during.0.len(),
-        during.quantile_us(0.5),
-        during.quantile_us(0.99)
-    );
-    large_snapshot(scratch);
 }
 
-/// The same while a large store is snapshotted: 300,000 notes.
-fn large_snapshot(scratch: &Path) {
-    let path = scratch.join("large");
-    let mut store = Bench::new(&path, Sizes::default());
-    store.ids = 300_000;
-    while store.number < store.ids {
+/// What commits wait for a snapshot of so many notes: those during snapshots beside those between them, in each of several
+/// runs. Journals are short here, so that a run has many snapshots.
+fn snapshots(scratch: &Path, notes: u64, per_run: u64) {
+    let path = scratch.join(format!("snapshots-{notes}"));
+    let sizes = Sizes { snapshot_after_bytes: 16 * 1024 * 1024, ..Sizes::default() };
+    let mut store = Bench::new(&path, sizes);
+    store.ids = notes;
+    while store.number < notes || store.progress.wanted.is_some() {
         store.commit(1000);
     }
-    let (mut calm, mut during) = (Times::default(), Times::default());
-    while store.progress.snapshots < 2 {
-        let times = if store.progress.wanted.is_some() { &mut during } else { &mut calm };
-        times.measure(|| store.commit(MANY));
+    let mut ratios = Vec::new();
+    println!("{notes} notes, commits of {MANY} | p50, p99 us between snapshots | during them (commits) | p99 ratio");
+    for _ in 0..RUNS {
+        let (mut calm, mut during) = (Times::default(), Times::default());
+        let end = store.progress.snapshots + per_run;
+        while store.progress.snapshots < end {
+            let times = if store.progress.wanted.is_some() { &mut during } else { &mut calm };
+            times.measure(|| store.commit(MANY));
+        }
+        let [calm_p99, during_p99] = [calm.quantile_us(0.99), during.quantile_us(0.99)];
+        println!(
+            "{:>5.0} {calm_p99:>6.0} | {:>5.0} {during_p99:>6.0} ({}) | {:.2}",
+            calm.quantile_us(0.5),
+            during.quantile_us(0.5),
+            during.0.len(),
+            during_p99 / calm_p99
+        );
+        ratios.push(during_p99 / calm_p99);
     }
-    println!(
-        "300,000 notes, {} snapshots: p50 {:.0} us, p99 {:.0} us; during them ({} commits) p50 {:.0} us, p99 {:.0} us; \
-         {} MiB on disk, live {} MiB",
-        store.progress.snapshots,
-        calm.quantile_us(0.5),
-        calm.quantile_us(0.99),
-        during.0.len(),
-        during.quantile_us(0.5),
-        during.quantile_us(0.99),
-        disk_bytes(&path) >> 20,
-        (300_000 * ENTRY_BYTES) >> 20,
-    );
+    ratios.sort_unstable_by(f64::total_cmp);
+    println!("median ratio {:.2}; {} MiB on disk", ratios[RUNS / 2], disk_bytes(&path) >> 20);
 }
 
 /// As `du` counts: files in folders in a replica's folder.

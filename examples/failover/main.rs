@@ -5,6 +5,7 @@
 //! back. After that: how long a replica with an empty folder takes to be in sync, and what an idle cluster costs.
 
 mod client;
+#[allow(dead_code, reason = "the restart example uses the rest")]
 mod replicas;
 
 use std::process::ExitCode;

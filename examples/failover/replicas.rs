@@ -52,6 +52,12 @@ impl Replicas {
         Ok(replicas)
     }
 
+    /// The same after its process was killed.
+    pub(crate) fn start_in_one_again(&mut self) -> Result<(), Error> {
+        self.processes[0] = self.spawn("")?;
+        Ok(())
+    }
+
     fn configure(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
         let id = std::process::id();
         let folder = env::temp_dir().join(format!("primacy-failover-{id}"));
@@ -111,6 +117,19 @@ impl Replicas {
             (Some(primary), Some(controller)) => Ok([primary, controller]),
             _ => Err(Error::Measure(format!("nobody leads: {status}"))),
         }
+    }
+
+    /// Of the newest view that the first replica knows.
+    pub(crate) fn epoch(&self) -> Result<u64, Error> {
+        let status = self.status(0)?;
+        status["view"]["epoch"].as_u64().ok_or_else(|| Error::Measure(format!("there is no view: {status}")))
+    }
+
+    /// The most memory that the first process has had, in bytes (VmHWM, proc(5)).
+    pub(crate) fn peak_bytes(&self) -> Result<u64, Error> {
+        let status = fs::read_to_string(Path::new("/proc").join(self.processes[0].id().to_string()).join("status"))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+        kib.map(|kib: u64| kib * 1024).ok_or_else(|| Error::Measure("the system tells no VmHWM".into()))
     }
 
     /// Waits until every replica serves, and says that all are in sync.

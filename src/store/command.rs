@@ -15,7 +15,7 @@ use crate::protocol::request::Key;
 pub const CHUNK_THINGS_MAX: usize = 1_000;
 
 /// A chunk ends with the note that passes this many bytes of notes' JSON: so much waits in memory beside the notes.
-pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 
 /// How large a store's files get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

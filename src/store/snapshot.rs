@@ -11,9 +11,9 @@ use super::error::{Doing as _, StoreError};
 use super::format::{FRAME_HEAD_BYTES, Header, Kind, seal_frame};
 use super::segment::{Numbered, temporary};
 
-/// Written bytes after which a snapshot is synced. Otherwise all of it would go to the disk at once, at the end, and the
-/// commits of that moment would wait behind it.
-const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+/// Written bytes after which a snapshot is synced. Otherwise much of it would go to the disk at once, and the commits of
+/// that moment would wait behind it; so they wait about as long as for one of their own.
+const SYNC_BYTES: u64 = 256 * 1024;
 
 /// A snapshot that is being written, under a temporary name.
 #[derive(Debug)]

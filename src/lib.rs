@@ -62,7 +62,8 @@
 //!   by what `reports` hold, `join` copies.
 //! * `membership`: who is in the view. The `controller` decides: `controller/event` is its interface, `controller/leave`
 //!   says who leaves, `controller/next` what view follows, `controller/grant` who may read, `controller/voters` who votes.
-//!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `times` are the times of all. `consensus` is the
+//!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `succession` says when votes are asked for, `times`
+//!   are the times of all. `consensus` is the
 //!   group: `consensus/types` what it agrees on, `consensus/log_state` and `consensus/log_store` its log on a
 //!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other. `task`
 //!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions.

@@ -140,6 +140,8 @@ fn a_hanging_replica_is_left_out_serves_nothing_stale_and_comes_back() {
     let path = format!("/note/{id}");
     let answer = cluster.http(1, "PUT", &path, r#"{"title":"new","body":""}"#);
     assert_eq!(answer.status, 200, "{answer:?}");
+    // The stall itself is what is tested: ten seconds are longer than any lease, deadline or wait of a link.
+    std::thread::sleep(Duration::from_secs(10));
     cluster.process(0).signal("CONT");
     // Whatever it answers from now on, it is not the old note.
     let service = cluster.service(0);
@@ -177,8 +179,8 @@ fn a_stall_of_all_replicas_evicts_nobody() {
     let epoch = |cluster: &Cluster| cluster.http(0, "GET", "/status", "").json()["view"]["epoch"].as_u64();
     let before = epoch(&cluster);
     (0..3).for_each(|number| cluster.process(number).signal("STOP"));
-    // The stall itself is what is tested: it must be long beside the failure timeout.
-    std::thread::sleep(Duration::from_secs(2));
+    // The stall itself is what is tested: five seconds are many failure timeouts.
+    std::thread::sleep(Duration::from_secs(5));
     (0..3).for_each(|number| cluster.process(number).signal("CONT"));
     cluster.wait_ready();
     assert_eq!(epoch(&cluster), before, "no new view was needed");
@@ -214,6 +216,108 @@ fn a_rolling_restart_under_load_loses_nothing_and_disturbs_nobody_elsewhere() {
     assert_eq!(titles(&cluster, 2), listed);
     let ids: Vec<u64> = listed.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>(), "no id was lost or given twice");
+}
+
+/// Writes of every kind with a key each: method, path, key, body.
+const KEYED: [[&str; 4]; 4] = [
+    ["POST", "/note", "post", r#"{"title":"once","body":""}"#],
+    ["PUT", "/note/1", "put", r#"{"title":"one"}"#],
+    ["PATCH", "/note/2", "patch", r#"{"title":"two"}"#],
+    ["DELETE", "/note/3", "delete", ""],
+];
+
+/// Makes each of [`KEYED`] at a replica; statuses, ETags and bodies.
+fn keyed(cluster: &Cluster, place: usize) -> Vec<(u16, Option<String>, String)> {
+    let ask = |[method, path, key, body]: &[&str; 4]| {
+        let answer = cluster.http_with(place, method, path, &[("Idempotency-Key", key)], body);
+        (answer.status, answer.field("ETag").map(str::to_owned), answer.body)
+    };
+    KEYED.iter().map(ask).collect()
+}
+
+/// Each key with another request: with another body, at another note, with a condition, by another verb.
+fn other_requests_are_refused(cluster: &Cluster, place: usize) {
+    let others = [
+        ["POST", "/note", "post", r#"{"title":"other","body":""}"#],
+        ["POST", "/note", "put", r#"{"title":"once","body":""}"#],
+        ["PUT", "/note/2", "put", r#"{"title":"one"}"#],
+        ["PUT", "/note/2", "patch", r#"{"title":"two"}"#],
+        ["PUT", "/note/3", "delete", r#"{"title":"gone"}"#],
+    ];
+    for [method, path, key, body] in others {
+        let answer = cluster.http_with(place, method, path, &[("Idempotency-Key", key)], body);
+        let code = answer.json()["code"].clone();
+        assert_eq!((answer.status, code), (422, "key_reused".into()), "{method} {path} {key}: {answer:?}");
+    }
+    let conditional = [("Idempotency-Key", "put"), ("If-Match", "\"1-1\"")];
+    let answer = cluster.http_with(place, "PUT", "/note/1", &conditional, KEYED[1][3]);
+    assert_eq!(answer.status, 422, "a condition makes another request of it: {answer:?}");
+}
+
+#[test]
+fn keys_of_all_writes_survive_failover_restart_and_join_also_where_the_note_is_gone() {
+    for mode in MODES {
+        let mut cluster = processes(mode, 3, QUICK);
+        post_many(&cluster, 3, 3, "first");
+        let first = keyed(&cluster, 1);
+        assert_eq!(first.iter().map(|(status, ..)| *status).collect::<Vec<_>>(), [201, 200, 200, 200], "{first:?}");
+        assert_eq!(cluster.http(0, "PUT", "/note/1", r#"{"title":"later"}"#).status, 200);
+        let check = |cluster: &Cluster, place: usize, when: &str| {
+            assert_eq!(keyed(cluster, place), first, "{mode}: at {place} {when}");
+            other_requests_are_refused(cluster, place);
+            let listed = ["later", "two", "once"].map(str::to_owned);
+            let held: Vec<String> = titles(cluster, place).into_iter().map(|(_, title)| title).collect();
+            assert_eq!(held, listed, "{mode}: at {place} {when}, nothing was done again");
+        };
+        (0..3).for_each(|place| check(&cluster, place, "at once"));
+        cluster.process(0).kill();
+        check(&cluster, 2, "after a failover");
+        // As a new one it takes everything from the others.
+        let folder = cluster.folder.path().join("data").join(&cluster.replicas[0]);
+        std::fs::remove_dir_all(folder).expect("the replica's folder is removed");
+        cluster.spawn_replica(0);
+        cluster.wait_ready_at(0);
+        check(&cluster, 0, "after a join");
+        [1, 2, 3].into_iter().for_each(|number| cluster.process(number).kill());
+        for place in 0..3 {
+            cluster.spawn_replica(place);
+        }
+        cluster.wait_ready();
+        (0..3).for_each(|place| check(&cluster, place, "after a restart of all"));
+    }
+}
+
+#[test]
+fn the_controller_stops_and_nobody_else_notices() {
+    let mut cluster = processes("remote-write", 3, QUICK);
+    let id = post(&cluster, 1, "read all the time");
+    let controller = cluster.http(1, "GET", "/status", "").json()["controller"].clone();
+    assert_eq!(controller, cluster.replicas[0].as_str(), "the first in config order leads");
+    let (stop, mut leaving, path) = (AtomicBool::new(false), cluster.take(0), format!("/note/{id}"));
+    std::thread::scope(|scope| {
+        for other in [1, 2] {
+            let (cluster, stop, path) = (&cluster, &stop, &path);
+            scope.spawn(move || {
+                let mut longest = Duration::ZERO;
+                while !stop.load(Ordering::Relaxed) {
+                    let start = Instant::now();
+                    assert_eq!(cluster.http(other, "GET", path, "").status, 200);
+                    longest = longest.max(start.elapsed());
+                    post(cluster, other, "meanwhile");
+                }
+                println!("the longest read at {other}: {longest:?}");
+            });
+        }
+        leaving.signal("TERM");
+        assert_eq!(leaving.wait(), 0);
+        wait_for("another controller", || {
+            [1, 2].iter().all(|place| {
+                let status = cluster.http(*place, "GET", "/status", "").json();
+                status["controller"].is_string() && status["controller"] != controller && status["ready"] == true
+            })
+        });
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

@@ -16,11 +16,15 @@ const CONFIG: &str =
 /// Networks are of the whole machine, and share their addresses: one test at a time.
 static NETWORK: Mutex<()> = Mutex::new(());
 
-/// Runs `ip`; whether it did what was asked, else what it said.
-fn ip(arguments: &str) -> Result<(), String> {
-    let done = Command::new("ip").args(arguments.split(' ')).output().map_err(|error| error.to_string())?;
+/// Runs a program; whether it did what was asked, else what it said.
+fn run(program: &str, arguments: &str) -> Result<(), String> {
+    let done = Command::new(program).args(arguments.split(' ')).output().map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
-    if done.status.success() { Ok(()) } else { Err(format!("ip {arguments}: {said}")) }
+    if done.status.success() { Ok(()) } else { Err(format!("{program} {arguments}: {said}")) }
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    run("ip", arguments)
 }
 
 /// Namespaces on a bridge; all are removed when it goes.
@@ -77,6 +81,21 @@ impl Network {
         (0..self.replicas).filter(|other| *other != place).for_each(|other| self.cut_both(place, other));
     }
 
+    /// Whatever leaves this replica, or comes to it, shares so many kilobits in a second; an error where the system has no
+    /// means for it.
+    fn slow_down(&self, place: usize, kilobits: u32) -> Result<(), String> {
+        let [name, tag] = [self.namespace(place), self.namespace(place)];
+        let bucket = format!("root tbf rate {kilobits}kbit burst 4000 latency 5s");
+        run("tc", &format!("qdisc add dev {tag} {bucket}"))?;
+        run("ip", &format!("netns exec {name} tc qdisc add dev eth0 {bucket}"))
+    }
+
+    fn speed_up(&self, place: usize) {
+        let name = self.namespace(place);
+        run("tc", &format!("qdisc delete dev {name} root")).expect("a queue can be removed");
+        run("ip", &format!("netns exec {name} tc qdisc delete dev eth0 root")).expect("a queue can be removed");
+    }
+
     fn heal(&self) {
         for place in 0..self.replicas {
             ip(&format!("-n {} route flush type blackhole", self.namespace(place))).expect("routes can be removed");
@@ -102,7 +121,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(mode: &str, replicas: usize) -> Option<Scene> {
+    fn start(mode: &str, replicas: usize, more: &str) -> Option<Scene> {
         let network = match Network::new(replicas) {
             Ok(network) => network,
             Err(reason) => {
@@ -112,7 +131,7 @@ impl Scene {
         };
         let folder = Folder::new();
         let addresses: Vec<String> = (0..replicas).map(|place| format!("{}:10000", network.address(place))).collect();
-        let config = format!(r#"{{"sync":"{mode}","replicas":{addresses:?}{CONFIG}}}"#);
+        let config = format!(r#"{{"sync":"{mode}","replicas":{addresses:?}{CONFIG}{more}}}"#);
         std::fs::write(folder.path().join("config.json"), config).expect("config.json is written");
         let start = |(place, address): (usize, &String)| {
             let mut command = Command::new("ip");
@@ -179,9 +198,14 @@ impl Scene {
 }
 
 fn in_each_mode(replicas: usize, test: impl Fn(&Scene)) {
+    in_each_mode_with(replicas, "", test);
+}
+
+/// As [`in_each_mode`], with further members of config.json.
+fn in_each_mode_with(replicas: usize, more: &str, test: impl Fn(&Scene)) {
     let _alone = NETWORK.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     for mode in ["remote-write", "local-write"] {
-        let Some(scene) = Scene::start(mode, replicas) else { return };
+        let Some(scene) = Scene::start(mode, replicas, more) else { return };
         assert_eq!(scene.http(0, "POST", "/note", r#"{"title":"first","body":""}"#).status, 201, "{mode}");
         test(&scene);
     }
@@ -228,5 +252,83 @@ fn where_two_cannot_reach_each_other_one_of_them_goes_and_the_rest_serves() {
         scene.written(&[0], "two parted");
         (0..3).for_each(|place| scene.reads_new_or_nothing(place, "two parted 0"));
         scene.converges("two parted 0");
+    });
+}
+
+#[test]
+fn fewer_than_min_in_sync_refuse_writes_at_once_and_go_on_reading() {
+    in_each_mode_with(3, r#","min_in_sync":3"#, |scene| {
+        scene.written(&[0], "by all");
+        scene.network.isolate(2);
+        wait_for("the others to be alone", || {
+            let status = scene.http(0, "GET", "/status", "").json();
+            status["view"]["in_sync"].as_array().is_some_and(|in_sync| in_sync.len() == 2) && status["ready"] == true
+        });
+        for place in [0, 1] {
+            let answer = scene.put(place, "too few");
+            assert_eq!((answer.status, &answer.json()["code"]), (503, &"unavailable".into()), "{answer:?}");
+            assert!(answer.body.contains("min_in_sync"), "it says why: {answer:?}");
+            // A read may wait for a lease, and for nothing else.
+            wait_for("a read", || scene.http(place, "GET", "/note/1", "").status == 200);
+            scene.reads_new_or_nothing(place, "by all 0");
+        }
+        scene.network.heal();
+        scene.wait_ready();
+        scene.written(&[1], "all are back");
+        scene.converges("all are back 1");
+    });
+}
+
+#[test]
+fn a_slow_link_delays_writes_and_nothing_else() {
+    in_each_mode(3, |scene| {
+        if let Err(reason) = scene.network.slow_down(2, 800) {
+            return println!("skipped, since links cannot be made slow here: {reason}");
+        }
+        for round in 0..3 {
+            scene.written(&[0, 1, 2], &format!("slowly {round}"));
+            (0..3).for_each(|place| scene.reads_new_or_nothing(place, &format!("slowly {round} 2")));
+        }
+        scene.network.speed_up(2);
+        scene.wait_ready();
+        scene.written(&[2], "fast again");
+        scene.converges("fast again 2");
+    });
+}
+
+#[test]
+fn a_link_too_slow_for_what_is_written_stops_nobody_for_good_and_loses_nothing() {
+    in_each_mode(3, |scene| {
+        if let Err(reason) = scene.network.slow_down(2, 60) {
+            return println!("skipped, since links cannot be made slow here: {reason}");
+        }
+        // A second's worth of the link in each note, so that heartbeats are late behind them.
+        let body = "x".repeat(8_000);
+        let note = |n: usize| format!(r#"{{"title":"{n}","body":"{body}"}}"#);
+        for n in 0..4 {
+            wait_for("a write", || scene.http(n % 2, "PUT", "/note/1", &note(n)).status == 200);
+            // Clients of the third share its link.
+            (0..2).for_each(|place| scene.reads_new_or_nothing(place, &n.to_string()));
+        }
+        scene.network.speed_up(2);
+        scene.wait_ready();
+        scene.written(&[2], "fast again");
+        scene.converges("fast again 2");
+    });
+}
+
+#[test]
+fn a_partial_cut_of_four_leaves_out_as_few_as_it_takes() {
+    in_each_mode(4, |scene| {
+        // 3 reaches 0 alone: it is in two cut pairs, 1 and 2 in one each.
+        scene.network.cut_both(3, 1);
+        scene.network.cut_both(3, 2);
+        wait_for("the one in most cut pairs to be left out", || {
+            let status = scene.http(0, "GET", "/status", "").json();
+            status["view"]["in_sync"].as_array().is_some_and(|in_sync| in_sync.len() == 3)
+        });
+        scene.written(&[0, 1, 2], "three");
+        (0..4).for_each(|place| scene.reads_new_or_nothing(place, "three 2"));
+        scene.converges("three 2");
     });
 }

@@ -13,6 +13,10 @@ use crate::protocol::view::View;
 /// one that was forgotten is dropped.
 const SENT_MAX: usize = 64;
 
+/// Every so many heartbeats goes to all; those between to the controller alone, while it is heard. A link that is cut is
+/// noticed by three of them missing, and who controls next hears all as soon as the controller is silent.
+const HEARTBEATS_TO_ALL: u64 = 3;
+
 /// What the node tells of its replica; it goes into each heartbeat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
@@ -129,6 +133,22 @@ impl Heartbeats {
             synced: standing.synced,
             stopping: standing.stopping,
         }
+    }
+
+    /// Whom the last heartbeat of [`Heartbeats::beat`] is for, where the controller is this replica.
+    pub fn audience(&self, controller: Option<ReplicaId>, peers: ReplicaSet) -> ReplicaSet {
+        let to_all = self.last_nonce.is_multiple_of(HEARTBEATS_TO_ALL);
+        match controller.filter(|controller| !to_all && self.hears_lately(*controller)) {
+            Some(controller) => peers.iter().filter(|peer| *peer == controller).collect(),
+            None => peers,
+        }
+    }
+
+    /// Whether the controller is this replica, or something came from it since the heartbeat before the last.
+    pub fn hears_lately(&self, controller: ReplicaId) -> bool {
+        let heard = self.heard.get(controller.index()).copied().flatten();
+        let lately = heard.is_some_and(|(_, at)| self.now.nanos_since(at) <= 2 * self.times.patient_heartbeat());
+        lately || controller == self.me
     }
 
     /// The controller answered a heartbeat: until when reads may be served, by this replica's clock, from when that

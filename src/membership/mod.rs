@@ -15,8 +15,8 @@
 //!         +------------------------------------------------------+
 //! ```
 //!
-//! In reading order: [`times`], [`controller`], [`heartbeat`], `founding`, `consensus`, `task`, and [`Membership`], which is
-//! what a node uses.
+//! In reading order: [`times`], [`controller`], [`heartbeat`], `founding`, `succession`, `consensus`, `task`, and
+//! [`Membership`], which is what a node uses.
 //!
 //! What this does not do: it opens no connection (the node's control links carry its frames, and may lose any), and it
 //! knows nothing of notes.
@@ -25,6 +25,7 @@ mod consensus;
 pub mod controller;
 mod founding;
 pub mod heartbeat;
+mod succession;
 mod task;
 pub mod times;
 
@@ -134,6 +135,8 @@ pub struct MembershipStatus {
     pub controller: Option<ReplicaId>,
     /// The cluster that the consensus store belongs to; none before it is founded, or has taken this replica in.
     pub cluster: Option<ClusterId>,
+    /// V11: this replica leads the group, stops, and the others have no leases yet that last until another one leads.
+    pub hands_over: bool,
 }
 
 /// A replica's membership; it ends with [`Membership::end`], or soon after it is dropped.

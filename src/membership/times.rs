@@ -31,8 +31,11 @@ pub struct Times {
     pub drift_margin: u64,
     /// Between two confirmations of leadership.
     pub confirm_every: u64,
-    /// openraft's heartbeat interval, in ms; it also bounds its appends and confirmations.
+    /// What openraft takes for its heartbeat interval, in ms: half as much again is the pace of its ticks. It sends no
+    /// heartbeats of its own; each confirmation is one.
     pub raft_heartbeat_ms: u64,
+    /// How long a call of the consensus group waits for its answer, in ms.
+    pub call_ms: u64,
     failure_ms: u64,
     delay_ms: u64,
 }
@@ -50,7 +53,8 @@ impl Times {
             lease: failure * 4 / 10 + delay,
             drift_margin: failure * 4 / 100,
             confirm_every: (CONFIRM_EVERY_MS * MS).min(failure / 10),
-            raft_heartbeat_ms: failure_ms / 10 + delay_ms,
+            raft_heartbeat_ms: failure_ms / 5 + delay_ms,
+            call_ms: failure_ms / 10 + delay_ms,
             failure_ms,
             delay_ms,
         }
@@ -60,6 +64,23 @@ impl Times {
     /// that nothing is drawn and config order decides who asks first.
     pub fn election_ms(&self, index: usize) -> u64 {
         self.failure_ms * 3 / 10 + self.failure_ms * index as u64 / 50 + self.delay_ms
+    }
+
+    /// How long the replica at this place follows a leader that it does not hear, before it asks for votes: the library's
+    /// leader lease, then the election's wait.
+    pub fn follow(&self, index: usize) -> u64 {
+        (2 * self.election_ms(index) + 1) * MS
+    }
+
+    /// How long after a leader's last call all of so many replicas are free to vote for another.
+    pub fn free_to_vote(&self, replicas: usize) -> u64 {
+        (self.election_ms(replicas.saturating_sub(1)) + 1) * MS + self.failure / 100
+    }
+
+    /// From one heartbeat to the next where they go with the answers to the controller's calls: those come every
+    /// heartbeat, and one that is a little late shall not cost a wake of its own.
+    pub fn patient_heartbeat(&self) -> u64 {
+        self.heartbeat * 5 / 4
     }
 
     /// How much longer than a lease the controller waits: until nobody can still read by one granted at `moment`.
@@ -104,7 +125,8 @@ mod tests {
         assert_eq!((times.failure, times.heartbeat), (1_000 * MS, 100 * MS));
         assert_eq!((times.lease, times.drift_margin), (400 * MS, 40 * MS));
         assert_eq!([0, 1, 3].map(|index| times.election_ms(index)), [300, 320, 360]);
-        assert_eq!(times.raft_heartbeat_ms, 100);
+        assert_eq!((times.raft_heartbeat_ms, times.call_ms), (200, 100));
+        assert_eq!([times.follow(1), times.free_to_vote(4)], [641 * MS, 371 * MS]);
     }
 
     #[test]

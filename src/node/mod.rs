@@ -246,11 +246,13 @@ impl Node {
         }
     }
 
-    /// Whether the loop may end: it was told to, and is left out, or has asked long enough, or need not ask.
+    /// Whether the loop may end: it was told to, and is left out and controls nothing more, or has asked long enough, or need
+    /// not ask.
     fn has_left(&self) -> bool {
         let Some(since) = self.leaving else { return false };
         let is_member = matches!(self.replica.standing(), Standing::Recovering | Standing::Ready);
-        !self.leaves || !is_member || self.clock.now() >= since.after_ms(LEAVE_MS_MAX)
+        let is_out = !is_member && !self.membership.handle().status().hands_over;
+        !self.leaves || is_out || self.clock.now() >= since.after_ms(LEAVE_MS_MAX)
     }
 
     fn now(&self) -> Now {

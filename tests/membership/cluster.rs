@@ -222,6 +222,25 @@ impl Cluster {
         self.record().ended.push((running.incarnation, now));
     }
 
+    /// Waits as a stopping node does: until it is left out, and hands nothing over any more. How long it took, in ms.
+    pub(crate) async fn until_it_may_go(&self, replica: ReplicaId) -> u64 {
+        let running = self.running[replica.index()].as_ref().expect("it runs");
+        let handle = running.membership.handle().clone();
+        self.until("the replica may go", |record| {
+            let is_out = record.newest().is_some_and(|view| view.incarnation_of(replica).is_none());
+            is_out && !handle.status().hands_over
+        })
+        .await
+    }
+
+    /// The longest time from the end of a replica's last lease to the next one, in ms.
+    pub(crate) fn longest_without_lease(&self, replica: ReplicaId) -> u64 {
+        let record = self.record();
+        let leases: Vec<_> = record.granted.iter().filter(|lease| lease.replica == replica).collect();
+        let gaps = leases.windows(2).map(|pair| pair[1].at.nanos_since(pair[0].until) / MS);
+        gaps.max().expect("there are leases")
+    }
+
     /// The data folder is gone.
     pub(crate) fn wipe(&mut self, replica: ReplicaId) {
         assert!(self.running[replica.index()].is_none(), "it still runs");

@@ -254,6 +254,26 @@ async fn a_stopping_replica_leaves_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_controller_that_stops_hands_over_and_the_others_can_read_all_the_time() {
+    for failure_timeout in [250, 1_000] {
+        let mut cluster = Cluster::serving(4, failure_timeout).await;
+        cluster.sleep(2_000).await;
+        assert_eq!(cluster.controller(), Some(A));
+        cluster.stop(A);
+        let took = cluster.until_it_may_go(A).await;
+        cluster.kill(A).await;
+        println!("F = {failure_timeout}: the controller went after {took} ms");
+        assert!(took <= failure_timeout / 5, "{took}");
+        cluster.sleep(2 * failure_timeout).await;
+        assert_eq!(cluster.controller(), Some(B));
+        let unread = [B, C, D].map(|replica| cluster.longest_without_lease(replica));
+        println!("F = {failure_timeout}: longest times without a lease {unread:?} ms");
+        assert!(unread.into_iter().all(|ms| ms <= failure_timeout / 10), "{unread:?}");
+        cluster.check();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stall_of_the_whole_machine_evicts_nobody() {
     let cluster = Cluster::serving(4, 1_000).await;
     tokio::time::advance(Duration::from_secs(5)).await;

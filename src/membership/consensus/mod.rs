@@ -123,8 +123,8 @@ impl Consensus {
         output: mpsc::Sender<T>,
     ) -> Result<Started, ConsensusError> {
         let (sender, calls) = mpsc::channel(CALLS_WAITING_MAX);
-        let backoff = Duration::from_millis(times.raft_heartbeat_ms);
-        let network = Network { addresses: Arc::clone(&addresses), calls: sender, backoff };
+        let patience = Duration::from_millis(times.call_ms);
+        let network = Network { addresses: Arc::clone(&addresses), calls: sender, patience };
         let machine = StateMachine::new(store.clone(), output);
         let (view, members) = (machine.newest(), machine.members().clone());
         let config = Arc::new(config(me, times).validate()?);
@@ -210,6 +210,20 @@ impl Consensus {
     /// Whether this replica asks for votes where no leader is heard.
     pub(super) fn allow_elections(&self, allow: bool) {
         self.raft.runtime_config().elect(allow);
+    }
+
+    /// Asks for votes now, whatever leader there is.
+    pub(super) async fn elect(&self) {
+        if let Err(error) = self.raft.trigger().elect().await {
+            tracing::debug!(%error, "no votes were asked for");
+        }
+    }
+
+    /// Moves on whatever of the log has not reached everybody, learners too.
+    pub(super) async fn spread(&self) {
+        if let Err(error) = self.raft.trigger().heartbeat().await {
+            tracing::debug!(%error, "the log was not spread");
+        }
     }
 
     /// Stops to lead. The library has no such call; but a leader, like any voter, follows whoever asks for its vote in the
@@ -299,6 +313,8 @@ fn config(me: ReplicaId, times: Times) -> Config {
         election_timeout_min: election_ms,
         election_timeout_max: election_ms + 1,
         heartbeat_interval: times.raft_heartbeat_ms,
+        // Confirmations of the lead are calls to all voters as well, and come every heartbeat.
+        enable_heartbeat: false,
         install_snapshot_timeout: times.failure / 1_000_000,
         max_payload_entries: ENTRIES_PER_CALL_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),

@@ -75,8 +75,8 @@ pub(in crate::membership) struct Network {
     /// Every replica's address, in config order.
     pub(in crate::membership) addresses: Arc<[String]>,
     pub(in crate::membership) calls: mpsc::Sender<Call>,
-    /// How long an unreachable peer is left alone.
-    pub(in crate::membership) backoff: Duration,
+    /// How long a call waits for its answer, and an unreachable peer is left alone.
+    pub(in crate::membership) patience: Duration,
 }
 
 impl RaftNetworkFactory<ViewLog> for Network {
@@ -155,7 +155,7 @@ impl RaftNetwork<ViewLog> for Peer {
         rpc: AppendEntriesRequest<ViewLog>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let deadline = option.hard_ttl();
+        let deadline = option.hard_ttl().min(self.network.patience);
         let answer = self.call(RaftKind::Append, &rpc, deadline).await;
         answer.map_err(|error| self.rpc_error(error, RPCTypes::AppendEntries, deadline))
     }
@@ -193,6 +193,6 @@ impl RaftNetwork<ViewLog> for Peer {
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(self.network.backoff))
+        Backoff::new(std::iter::repeat(self.network.patience))
     }
 }

@@ -47,6 +47,11 @@ impl Grants {
         }
     }
 
+    /// Until now nothing could be granted: the first question need not wait for the last.
+    pub(super) fn begin(&mut self) {
+        self.confirmed_at = Moment(0);
+    }
+
     /// When the last lease granted here to this replica is over for certain.
     pub(super) fn end_of(&self, replica: ReplicaId) -> Moment {
         self.ends[replica.index()]
@@ -57,7 +62,7 @@ impl Controller {
     /// A member of the view sent a heartbeat.
     pub(super) fn ask_lease(&mut self, from: ReplicaId, incarnation: Incarnation, nonce: u64) {
         let arrived = self.now;
-        if let Some(lead) = self.lead.as_mut().filter(|lead| lead.active) {
+        if let Some(lead) = &mut self.lead {
             lead.grants.asked.insert(from, Ask { incarnation, nonce, arrived });
         }
     }
@@ -73,17 +78,16 @@ impl Controller {
     }
 
     /// Asks a majority, at most once in a while, for all heartbeats since: soon where somebody has no lease for long, else
-    /// once for everybody's next heartbeat.
+    /// with the own heartbeat. Then also where nobody asks, and before anything may be granted: to the others the question
+    /// is a sign of life, and they elect nobody.
     pub(super) fn confirm(&mut self) {
+        let presses = self.presses();
         let Some(lead) = &self.lead else { return };
-        let Times { confirm_every, heartbeat, lease, .. } = self.setup.times;
-        let soon = super::later(self.now, lease / 2);
-        let pressing =
-            lead.grants.wanted || lead.grants.asked.keys().any(|replica| lead.grants.end_of(*replica) < soon);
-        let pause = if pressing { confirm_every } else { heartbeat };
+        let Times { confirm_every, .. } = self.setup.times;
+        let nobody_asks = !lead.active || (lead.grants.asked.is_empty() && !lead.grants.wanted);
+        let pause = if presses || self.beats { confirm_every } else { self.setup.times.patient_heartbeat() };
         let due = super::later(lead.grants.confirmed_at, pause);
-        let nobody_asks = lead.grants.asked.is_empty() && !lead.grants.wanted;
-        if lead.grants.confirming.is_some() || nobody_asks || !self.reached(due) {
+        if lead.grants.confirming.is_some() || (nobody_asks && !self.beats) || !self.reached(due) {
             return;
         }
         let (now, number) = (self.now, self.next_number());
@@ -91,8 +95,43 @@ impl Controller {
         lead.grants.confirming = Some(number);
         lead.grants.confirmed_at = now;
         lead.grants.wanted = false;
-        lead.grants.waiting = std::mem::take(&mut lead.grants.asked);
+        if lead.active {
+            lead.grants.waiting = std::mem::take(&mut lead.grants.asked);
+        }
         self.actions.push(Action::Confirm { number });
+    }
+
+    /// Whether a question should not wait for the next heartbeat: a proposal waits for it, somebody's lease is short, or this
+    /// controller stops and all have asked for their last leases (V11).
+    fn presses(&self) -> bool {
+        let Some(lead) = self.lead.as_ref().filter(|lead| lead.active) else { return false };
+        let soon = super::later(self.now, self.setup.times.lease / 2);
+        let short = |replica: &ReplicaId| lead.grants.end_of(*replica) < soon;
+        let has_asked = |replica: ReplicaId| lead.grants.asked.contains_key(&replica);
+        let last_leases = self.is_leaving() && self.without_last_lease().all(has_asked);
+        lead.grants.wanted || last_leases || lead.grants.asked.keys().any(short)
+    }
+
+    /// V11: whether this controller's replica has stopped, and is left out.
+    fn is_leaving(&self) -> bool {
+        let me = self.setup.me;
+        let stops = self.sightings.get(me.index()).and_then(Option::as_ref).is_some_and(|seen| seen.heartbeat.stopping);
+        stops && self.view.as_ref().is_some_and(|view| view.incarnation_of(me).is_none())
+    }
+
+    /// V11: who is in sync and there, and was granted no lease since the newest view came.
+    fn without_last_lease(&self) -> impl Iterator<Item = ReplicaId> {
+        let since = self.setup.times.lease_end(self.view_since);
+        let end = |replica| self.lead.as_ref().map_or(Moment(0), |lead| lead.grants.end_of(replica));
+        let in_sync = self.view.iter().flat_map(|view| &view.in_sync);
+        let here = in_sync.filter(|member| self.fresh_sighting_of(member).is_some()).map(|member| member.replica);
+        here.filter(move |replica| end(*replica) < since)
+    }
+
+    /// V11: whether this replica may stop. A controller goes once it is left out and all others have a lease that lasts until
+    /// another one leads.
+    pub fn may_go(&self) -> bool {
+        self.lead.is_none() || (self.is_leaving() && self.without_last_lease().next().is_none())
     }
 
     /// The majority has answered: grants what waited for it. Everything committed until the question was asked has been

@@ -79,6 +79,16 @@ impl Controller {
         stopping
     }
 
+    /// V11: who takes the lead over from a controller that has stopped and is left out: the first in sync that goes on.
+    pub fn successor_of(&self, leader: ReplicaId) -> Option<ReplicaId> {
+        let stops = |replica: ReplicaId| {
+            let sighting = self.sightings.get(replica.index()).and_then(Option::as_ref);
+            sighting.is_some_and(|sighting| sighting.heartbeat.stopping)
+        };
+        let view = self.view.as_ref().filter(|view| stops(leader) && view.incarnation_of(leader).is_none())?;
+        view.in_sync.iter().map(|member| member.replica).find(|replica| !stops(*replica))
+    }
+
     fn asked_to_stop(&self, member: &Member) -> bool {
         self.sighting_of(member).is_some_and(|sighting| sighting.heartbeat.stopping)
     }

@@ -51,8 +51,11 @@ pub struct Controller {
     setup: Setup,
     /// The time of the event under way.
     now: Moment,
-    /// The newest view that was applied.
+    /// The newest view that was applied, and when.
     view: Option<View>,
+    view_since: Moment,
+    /// Whether the event under way is the own replica's heartbeat.
+    beats: bool,
     /// By replica: its last heartbeat.
     sightings: Vec<Option<Sighting>>,
     /// By replica: when the incarnation that the view lists was heard last; V5 and a view that lists it anew move it on.
@@ -120,6 +123,8 @@ impl Controller {
             setup,
             now,
             view: None,
+            view_since: now,
+            beats: false,
             complaints: BTreeMap::new(),
             removals: Vec::new(),
             voters: Vec::new(),
@@ -147,6 +152,7 @@ impl Controller {
         }
         self.wake = Moment::NEVER;
         self.decide();
+        self.beats = false;
         actions.append(&mut self.actions);
     }
 
@@ -171,6 +177,7 @@ impl Controller {
 
     fn on_heartbeat(&mut self, from: ReplicaId, incarnation: Incarnation, mut heartbeat: Heartbeat) {
         let Some(place) = self.sightings.get_mut(from.index()) else { return };
+        self.beats = from == self.setup.me;
         let before = place.take().filter(|sighting| sighting.incarnation == incarnation);
         // Frames of two connections may overtake each other: who stops, stops for good.
         heartbeat.stopping |= before.as_ref().is_some_and(|sighting| sighting.heartbeat.stopping);
@@ -207,6 +214,7 @@ impl Controller {
         if let Some(lead) = self.lead.as_mut().filter(|lead| lead.establishing == Some(number)) {
             lead.establishing = None;
             lead.active = applied;
+            lead.grants.begin();
             lead.failed_at = (!applied).then_some(now);
         }
     }
@@ -229,6 +237,7 @@ impl Controller {
             lead.returning = None;
         }
         self.view = Some(view);
+        self.view_since = self.now;
     }
 
     fn on_decided(&mut self, number: u64) {
@@ -241,7 +250,10 @@ impl Controller {
     fn decide(&mut self) {
         match &self.lead {
             None => {}
-            Some(lead) if !lead.active => self.establish(),
+            Some(lead) if !lead.active => {
+                self.establish();
+                self.confirm();
+            }
             Some(_) => {
                 self.replace_voter();
                 self.propose();

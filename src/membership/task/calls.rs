@@ -15,6 +15,10 @@ impl Task {
             return;
         }
         let Raft { call, from: caller, to: own, cluster, kind, payload } = raft;
+        let leads = kind != RaftKind::Vote && kind != RaftKind::Answer && self.leader == Some(caller);
+        if leads {
+            self.succession.on_call(self.clock.now());
+        }
         if kind == RaftKind::Answer {
             return self.pending.answer(call, caller, payload);
         }
@@ -29,7 +33,7 @@ impl Task {
                 Ok(Some(payload)) => {
                     let kind = RaftKind::Answer;
                     let raft = Raft { call, from: own, to: caller, cluster, kind, payload };
-                    report(&output, Input::Answer { to: from, raft }).await;
+                    report(&output, Input::Answer { to: from, raft, leads }).await;
                 }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(from = from.0, %error, "a call was not answered"),

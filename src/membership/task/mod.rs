@@ -15,6 +15,7 @@ use super::consensus::{Applied, Call, Consensus, ConsensusError, LogStore, Pendi
 use super::controller::{Action, Controller, Event, Setup};
 use super::founding::{Stores, loss};
 use super::heartbeat::{Heartbeats, Standing};
+use super::succession::Succession;
 use super::times::{Times, later};
 use super::{Begin, MembershipConfig, MembershipError, MembershipEvent, MembershipStatus};
 use crate::clock::{Clock, Moment};
@@ -28,6 +29,9 @@ const INPUTS_WAITING_MAX: usize = 256;
 
 /// Calls of peers that are answered at the same time; past it they are lost, and their callers try again.
 const ANSWERING_MAX: usize = 64;
+
+/// Every so many heartbeats, a leader has the library look after those who lag.
+const HEARTBEATS_TO_SPREAD: u64 = 10;
 
 /// The ends of the task's channels to the node.
 #[derive(Debug)]
@@ -48,7 +52,12 @@ pub(super) enum Input {
     /// The answer to something that the controller asked.
     Answered(Event),
     /// A peer's call was answered.
-    Answer { to: ReplicaId, raft: Raft },
+    Answer {
+        to: ReplicaId,
+        raft: Raft,
+        /// Whether it was the leader's.
+        leads: bool,
+    },
     /// The group was founded, or not.
     Founded(Result<(), String>),
 }
@@ -88,7 +97,13 @@ pub(super) struct Task {
     begun: Moment,
     /// Whose heartbeats are of another cluster: warned of once.
     strangers: ReplicaSet,
+    last_beat: Moment,
     next_beat: Moment,
+    /// Something is new that all shall hear of in a heartbeat at once.
+    news: bool,
+    succession: Succession,
+    /// The leader of the group, and whether this replica is it.
+    leader: Option<ConsensusId>,
     leads: bool,
     /// Whether a majority is away.
     cut_off: bool,
@@ -140,7 +155,11 @@ impl Task {
             founding: false,
             waiting: ReplicaSet::EMPTY,
             strangers: ReplicaSet::EMPTY,
+            last_beat: now,
             next_beat: now,
+            news: true,
+            succession: Succession::new(config.me, replicas, times, now),
+            leader: None,
             leads: false,
             cut_off: false,
             own_lease: None,
@@ -162,7 +181,8 @@ impl Task {
     }
 
     async fn turn(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> bool {
-        let due = self.clock.instant(self.next_beat.min(self.controller.next_deadline()));
+        let deadlines = [self.next_beat, self.controller.next_deadline(), self.election_due()];
+        let due = self.clock.instant(deadlines.into_iter().min().unwrap_or(self.next_beat));
         if timer.deadline() != due {
             timer.as_mut().reset(due);
         }
@@ -186,29 +206,71 @@ impl Task {
                 if changed.is_err() {
                     return false;
                 }
-                self.next_beat = Moment(0);
+                self.news = true;
             }
             () = timer => self.step(Event::Tick),
         }
-        if self.next_beat <= self.clock.now() {
+        let now = self.clock.now();
+        self.succession.pass_time(now);
+        if self.news || self.next_beat <= now {
             self.beat().await;
+        }
+        if self.election_due() <= now {
+            self.elect();
         }
         if let Some(nonce) = self.own_lease.take() {
             self.on_lease(nonce).await;
         }
+        if self.leads {
+            self.publish_status();
+        }
         true
     }
 
-    /// Says that this replica lives, to all, itself included.
+    /// When this replica asks for votes; never while it leads, or nobody does, or where no majority is heard.
+    fn election_due(&self) -> Moment {
+        let leader = self.leader.filter(|_| !self.leads && !self.cut_off);
+        let Some(leader) = leader else { return Moment::NEVER };
+        let successor = self.replica_of(leader).and_then(|leader| self.controller.successor_of(leader));
+        self.succession.due(successor == Some(self.me))
+    }
+
+    fn elect(&mut self) {
+        self.succession.on_asked();
+        let consensus = self.consensus.clone();
+        tokio::spawn(async move { consensus.elect().await });
+    }
+
+    /// Says that this replica lives: to the controller, itself included, and now and then, or where there is news, to all.
     async fn beat(&mut self) {
         let now = self.clock.now();
-        self.next_beat = later(now, self.times.heartbeat);
         self.watch_majority(now);
         let standing = self.outside.standing.borrow_and_update().clone();
         let (id, cluster) = (self.consensus.id(), self.consensus.cluster());
         let heartbeat = self.heartbeats.beat(now, &standing, id, cluster);
-        self.send(self.peers, heartbeat.clone());
+        let controller = self.leader.and_then(|leader| self.replica_of(leader));
+        let audience = match std::mem::take(&mut self.news) {
+            true => self.peers,
+            false => self.heartbeats.audience(controller, self.peers),
+        };
+        self.send(audience, heartbeat.clone());
+        let is_called = controller.is_some_and(|replica| replica != self.me && self.heartbeats.hears_lately(replica));
+        let pause = if is_called { self.times.patient_heartbeat() } else { self.times.heartbeat };
+        (self.last_beat, self.next_beat) = (now, later(now, pause));
+        if self.leads && heartbeat.nonce.is_multiple_of(HEARTBEATS_TO_SPREAD) {
+            let consensus = self.consensus.clone();
+            tokio::spawn(async move { consensus.spread().await });
+        }
         self.on_heartbeat(self.me, self.incarnation, heartbeat).await;
+    }
+
+    /// The leader's call is answered. A heartbeat that is due soon goes with the answer, so that each end wakes once for
+    /// both.
+    fn beat_with_answer(&mut self) {
+        let now = self.clock.now();
+        if now.nanos_since(self.last_beat) >= self.times.heartbeat / 2 {
+            self.next_beat = now;
+        }
     }
 
     /// Without a majority this replica neither leads nor asks for votes.
@@ -233,7 +295,12 @@ impl Task {
                 self.on_heartbeat(from, incarnation, heartbeat).await;
             }
             Message::Lease(Lease { nonce }) => self.on_lease(nonce).await,
-            Message::Raft(raft) => self.on_raft(from, raft),
+            Message::Raft(raft) => {
+                if Some(raft.cluster) == self.consensus.cluster() {
+                    self.heartbeats.on_heard(self.clock.now(), from, incarnation);
+                }
+                self.on_raft(from, raft);
+            }
             other => tracing::warn!(from = from.0, "a `{}` on a control link is dropped", other.word()),
         }
     }
@@ -279,8 +346,13 @@ impl Task {
                 self.step(Event::Voters(voters));
             }
             Input::Answered(event) => self.step(event),
-            Input::Answer { to, raft } => self.send(std::iter::once(to).collect(), raft),
-            Input::Founded(Ok(())) => self.next_beat = Moment(0),
+            Input::Answer { to, raft, leads } => {
+                self.send(std::iter::once(to).collect(), raft);
+                if leads {
+                    self.beat_with_answer();
+                }
+            }
+            Input::Founded(Ok(())) => self.news = true,
             Input::Founded(Err(error)) => {
                 tracing::warn!(error, "founding the cluster failed; it is tried again");
                 self.founding = false;
@@ -293,7 +365,7 @@ impl Task {
         self.tell(MembershipEvent::View(view.clone())).await;
         self.step(Event::View(view));
         // The controller wants to know who knows it.
-        self.next_beat = Moment(0);
+        self.news = true;
     }
 
     async fn on_lease(&mut self, nonce: u64) {
@@ -306,6 +378,12 @@ impl Task {
     fn on_metrics(&mut self) {
         let leadership = self.consensus.leadership(&self.metrics.borrow_and_update());
         self.leads = leadership.own_term.is_some();
+        if self.leader != leadership.leader {
+            self.leader = leadership.leader;
+            // Whoever leads now may grant a lease for it.
+            self.news = true;
+            self.succession.on_call(self.clock.now());
+        }
         match leadership.own_term {
             Some(term) => self.step(Event::Leads { term }),
             None => self.step(Event::Follows),
@@ -317,7 +395,8 @@ impl Task {
     fn publish_status(&self) {
         let leader = self.consensus.leadership(&self.metrics.borrow()).leader;
         let controller = leader.and_then(|leader| self.replica_of(leader));
-        self.publish(MembershipStatus { controller, cluster: self.consensus.cluster() });
+        let hands_over = self.leads && self.outside.standing.borrow().stopping && !self.controller.may_go();
+        self.publish(MembershipStatus { controller, cluster: self.consensus.cluster(), hands_over });
     }
 
     fn publish(&self, now: MembershipStatus) {

@@ -58,8 +58,8 @@ fn v1_nothing_is_decided_before_an_entry_of_the_own_term_is_applied() {
     let mut scene = Scene::new(3);
     scene.elect_without_entry();
     scene.run(3_000);
-    assert_eq!(scene.proposed, []);
-    assert_eq!(scene.confirms, 0, "and no lease is granted");
+    assert_eq!((&scene.proposed, &scene.granted), (&vec![], &vec![]), "and no lease is granted");
+    assert!(scene.confirms >= 29, "but the voters hear of their leader: {} times", scene.confirms);
 }
 
 #[test]
@@ -231,7 +231,10 @@ fn r4_an_answer_covers_only_heartbeats_that_came_before_the_question() {
     scene.controller.step(Moment(scene.now * MS), Event::Confirmed { number, leads: true }, &mut actions);
     let of_late = |action: &&Action| matches!(action, Action::Grant { to: B, nonce, .. } if *nonce == late);
     assert_eq!(actions.iter().find(of_late), None, "B's last heartbeat came after the question");
-    assert!(actions.contains(&Action::Confirm { number: number + 1 }), "it waits for the next answer");
+    let next = scene.controller.next_deadline();
+    assert_eq!(next, Moment((scene.now + 25) * MS), "125 ms after the last question");
+    scene.controller.step(next, Event::Tick, &mut actions);
+    assert!(actions.contains(&Action::Confirm { number: number + 1 }), "it waits for the next answer: {actions:?}");
 }
 
 #[test]
@@ -490,6 +493,28 @@ fn v11_who_stops_gives_its_lease_back_and_leaves_at_once_while_a_majority_stays(
     scene.run(800);
     assert_eq!(scene.in_sync(), [B, C, D], "three of four are the majority that must stay");
     assert_eq!(scene.joining(), [], "and who stops does not join again");
+}
+
+#[test]
+fn v11_a_controller_that_stops_goes_once_it_is_left_out_and_all_others_have_their_last_leases() {
+    let mut scene = Scene::serving(4);
+    assert!(!scene.controller.may_go());
+    scene.peer(A).stopping = true;
+    scene.beat(A);
+    assert_eq!((scene.in_sync(), scene.controller.may_go()), (vec![B, C, D], false));
+    assert_eq!(scene.controller.successor_of(A), Some(B));
+    assert_eq!(scene.controller.successor_of(C), None, "it goes on");
+    scene.granted.clear();
+    scene.now += 60;
+    [B, C].into_iter().for_each(|replica| scene.beat(replica));
+    assert_eq!((scene.granted.len(), scene.controller.may_go()), (0, false), "D has not asked");
+    scene.beat(D);
+    assert_eq!((scene.granted.len(), scene.controller.may_go()), (3, true), "all by one confirmation, and at once");
+    scene.peer(B).stopping = true;
+    scene.beat(B);
+    assert_eq!(scene.controller.successor_of(A), Some(C));
+    scene.event(Event::Follows);
+    assert!(scene.controller.may_go(), "who does not lead hands nothing over");
 }
 
 #[test]

@@ -92,14 +92,16 @@
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `config`: a checked configuration. `address`, `limits` and `secret` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
-//! * `observe`: what the program shows. `classic` has the log's lines, `lines` writes them.
+//! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
+//!   watches live.
 //! * `clock`: the seam to time.
 //! * `net`: the seam to the network.
 //! * `random`: the seam to randomness. A simulation brings its own of these.
 //! * `backoff`: how long to wait before dialing again.
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
-//!   replicas, and `table` shows what they say; `call` sends them frames, `ping` the same one again and again.
+//!   replicas, and `table` shows what they say; `call` sends them frames, `ping` the same one again and again, and
+//!   `monitor` prints what they do.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]

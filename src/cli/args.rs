@@ -76,6 +76,20 @@ pub(crate) enum Command {
         #[arg(long, value_name = "MS", default_value_t = 10_000)]
         timeout: u64,
     },
+    /// Print what a replica does, as it does it, one JSON object a line
+    ///
+    /// These are the events of the log, also where the log is off: what clients ask this replica and what it answers, what
+    /// it asks other replicas, new views. What comes faster than it is read is left out, and an event says how much.
+    Monitor {
+        /// The replica's address, for instance 127.0.0.1:10000
+        address: Address,
+        /// Only what is about this note
+        #[arg(long, value_name = "ID")]
+        note: Option<u64>,
+        /// Only that in which the replica of this address takes part too
+        #[arg(long, value_name = "ADDRESS")]
+        replica: Option<String>,
+    },
 }
 
 /// How a replica's cluster begins, where it does not as its folder says.

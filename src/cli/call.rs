@@ -58,6 +58,8 @@ pub(super) enum CallError {
     Errors { errors: u64, replies: u64 },
     #[error("a monitor has no end, so that it can't be counted; leave --count out")]
     Endless,
+    #[error("the replica refuses: {0}")]
+    Refused(String),
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
 }
@@ -81,7 +83,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(json: &[u8]) -> Kind {
+    pub(super) fn of(json: &[u8]) -> Kind {
         match codec::word_of(json).as_deref() {
             Ok("error") => Kind::Error,
             Ok("monitoring") => Kind::Monitoring,
@@ -102,13 +104,33 @@ impl Line {
         Ok(Line { call: call.clone(), sink, stream })
     }
 
+    /// Sends a frame.
+    pub(super) async fn send(&mut self, json: Bytes) -> Result<(), CallError> {
+        send(&self.call, &mut self.sink, json).await
+    }
+
+    /// Waits for a frame, as long as it takes. May be dropped and called again.
+    pub(super) async fn receive(&mut self) -> Result<BytesMut, CallError> {
+        let reply = self.stream.next().await;
+        self.call.received(reply)
+    }
+
     /// Sends a frame and waits for its reply, and says what it was.
     pub(super) async fn ask(&mut self, json: &Bytes) -> Result<Kind, CallError> {
-        let Line { call, sink, stream } = self;
-        send(call, sink, json.clone()).await?;
-        let reply = timeout(call.patience, stream.next()).await;
-        let reply = reply.map_err(|_| call.late())?;
-        Ok(Kind::of(&call.received(reply)?))
+        self.send(json.clone()).await?;
+        let patience = self.call.patience;
+        let reply = timeout(patience, self.receive()).await.map_err(|_| self.call.late())?;
+        Ok(Kind::of(&reply?))
+    }
+
+    /// Waits for the reply to a monitor.
+    pub(super) async fn first_reply(&mut self) -> Result<(), CallError> {
+        let patience = self.call.patience;
+        let json = timeout(patience, self.receive()).await.map_err(|_| self.call.late())??;
+        match Kind::of(&json) {
+            Kind::Error => Err(CallError::Refused(String::from_utf8_lossy(&json).into_owned())),
+            _ => Ok(()),
+        }
     }
 
     /// Sends each request as it comes and prints each reply as it comes, until all have theirs. Where one is a monitor,
@@ -228,7 +250,8 @@ fn hex(way: &str, bytes: &[u8]) -> String {
     text
 }
 
-fn print(line: &[u8]) -> Result<(), CallError> {
+/// A line on stdout.
+pub(super) fn print(line: &[u8]) -> Result<(), CallError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(line).and_then(|()| stdout.write_all(b"\n")).map_err(CallError::Stdout)
 }

@@ -3,6 +3,7 @@
 mod args;
 mod banner;
 mod call;
+mod monitor;
 mod ping;
 mod run;
 mod signals;

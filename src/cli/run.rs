@@ -8,6 +8,7 @@ use std::time::Duration;
 use primacy::cluster::{BindError, Cluster, ClusterError};
 use primacy::config::{self, Config, ConfigError};
 use primacy::membership::Begin;
+use primacy::note::NoteId;
 use primacy::observe::{self, ObserveError};
 use primacy::protocol::ids::ReplicaId;
 use tokio::runtime::Runtime;
@@ -15,6 +16,7 @@ use tokio::runtime::Runtime;
 use super::args::{Args, Command, First, Flags};
 use super::banner::Banner;
 use super::call::{self, Call, CallError};
+use super::monitor::{self, Watched};
 use super::ping;
 use super::signals;
 use super::status::{self, Shown};
@@ -61,6 +63,9 @@ pub(super) enum Failure {
     #[error("cannot write to standard output: {0}; give it a terminal or file that can be written")]
     Stdout(#[source] io::Error),
 }
+
+/// How long a monitor may take to begin.
+const MONITOR_PATIENCE: Duration = Duration::from_secs(10);
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Failure {
@@ -109,6 +114,11 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
                 }
             })?;
             Ok(())
+        }
+        Some(Command::Monitor { address, note, replica }) => {
+            let call = Call { address: address.clone(), frame: None, hex: false, patience: MONITOR_PATIENCE };
+            let watched = Watched { note: note.map(NoteId), replica: replica.clone() };
+            Ok(runtime()?.block_on(monitor::monitor(&call, &watched))?)
         }
     }
 }

@@ -132,7 +132,7 @@ fn write_version(out: &mut Vec<u8>, version: Version) {
 mod tests {
     use super::*;
     use crate::note::{Note, Patch};
-    use crate::protocol::client::{LIST_BYTES_MAX, parse};
+    use crate::protocol::client::{LIST_BYTES_MAX, Wanted, parse};
     use crate::protocol::ids::Epoch;
     use crate::protocol::request::Key;
 
@@ -161,7 +161,7 @@ mod tests {
             let (length, json) = frame.split_first_chunk::<LENGTH_BYTES>().unwrap();
             assert_eq!(u32::from_be_bytes(*length) as usize, json.len());
             let asked = parse(json).unwrap_or_else(|error| panic!("{}: {error:?}", String::from_utf8_lossy(json)));
-            assert_eq!((asked.seq, asked.call), (Some(seq as u64), call));
+            assert_eq!((asked.seq, asked.what), (Some(seq as u64), Wanted::Call(call)));
         }
     }
 }

@@ -14,7 +14,6 @@ use super::reader::{BUFFER_KEPT_MAX, Phase, Reader};
 use super::response::{self, Date};
 use crate::clock::Moment;
 use crate::note::{Note, NoteId};
-use crate::observe::classic;
 use crate::protocol::port::{Call, Said, Tag};
 use crate::protocol::request::{Answer, Code, Outcome, Request};
 use crate::rest::{Ask, Draft, Method, Plan, Refusal, Reply, Resource};
@@ -130,7 +129,8 @@ impl Exchange {
         let mut calls = Vec::new();
         self.release(now, &mut calls);
         while !self.last && !self.is_blocked() {
-            match self.reader.next(&self.service.config.limits, &self.service.hosts) {
+            let Service { config, hosts, log, .. } = &*self.service;
+            match self.reader.next(&config.limits, hosts, log) {
                 Ok(Some((plan, ask))) => self.begin(plan, ask, now),
                 Err(refusal) => self.refuse(refusal, now),
                 Ok(None) => {
@@ -262,11 +262,12 @@ impl Exchange {
     fn write_head(&mut self, request: &Pending, now: Moment) {
         let idle = self.pending.is_empty() && self.reader.phase() == Phase::Idle;
         self.last |= idle && (self.ended || self.stopping);
-        let Draft { status, fields, body, phases, primary } = &self.draft;
+        let Draft { status, fields, body, phases, primary, note } = &self.draft;
         let total_ns = now.nanos_since(request.arrived);
         if let Some(path) = &request.plan.path {
             let body = body.strip_suffix(b"\n").unwrap_or(body);
-            classic::client_reply(request.plan.method.word(), path, body, total_ns);
+            let note = note.or(request.plan.resource.id());
+            self.service.log.client_reply(note, request.plan.method.word(), path, body, total_ns);
         }
         let out = &mut self.out;
         put_number(out, "HTTP/1.1 ", u64::from(*status), " ");

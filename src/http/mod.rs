@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use crate::accept::accept;
 use crate::config::Config;
 use crate::net::Listener;
+use crate::observe::classic::Log;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Port;
 use crate::rest::Hosts;
@@ -35,6 +36,7 @@ const TURNED_AWAY_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Service {
     port: Port,
+    log: Log,
     config: Arc<Config>,
     hosts: Hosts,
     /// The replicas' addresses, in config order.
@@ -49,6 +51,7 @@ impl Service {
     /// The service of `replica`, whose loop reads the other end of `port`.
     pub fn new(port: Port, config: Arc<Config>, replica: ReplicaId) -> Service {
         Service {
+            log: Log::new(&config.address(replica).to_string()),
             hosts: Hosts::of(&config),
             addresses: config.replicas.iter().map(ToString::to_string).collect(),
             replica,
@@ -56,6 +59,11 @@ impl Service {
             port,
             config,
         }
+    }
+
+    /// The same, that shows its requests in the log of its replica; without, in one that only stdout has.
+    pub fn showing(self, log: Log) -> Service {
+        Service { log, ..self }
     }
 
     /// Who answers, and the primary that is named or else was named last.

@@ -8,7 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use super::body::{Chunked, is_token_byte};
 use super::head::{self, FIELDS_MAX, Framing};
 use crate::config::Limits;
-use crate::observe::classic;
+use crate::observe::classic::Log;
 use crate::rest::{Ask, Hosts, Plan, Refusal};
 
 /// Bytes that a read may bring at least.
@@ -85,10 +85,10 @@ impl Reader {
 
     /// The next request and what to do for it, none before more bytes have come. After an error nothing that follows
     /// can be read.
-    pub(crate) fn next(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<(Plan, Ask)>, Refusal> {
+    pub(crate) fn next(&mut self, limits: &Limits, hosts: &Hosts, log: &Log) -> Result<Option<(Plan, Ask)>, Refusal> {
         let mut request = match self.under_way.take() {
             Some(request) => request,
-            None => match self.take_head(limits, hosts)? {
+            None => match self.take_head(limits, hosts, log)? {
                 Some(request) => request,
                 None => return Ok(None),
             },
@@ -110,12 +110,12 @@ impl Reader {
             return Ok(None);
         };
         let chunks = std::mem::take(&mut request.chunks.body);
-        let asked = request.complete(if chunks.is_empty() { &self.buffer[..length] } else { &chunks });
+        let asked = request.complete(if chunks.is_empty() { &self.buffer[..length] } else { &chunks }, log);
         self.buffer.advance(length);
         Ok(Some(asked))
     }
 
-    fn take_head(&mut self, limits: &Limits, hosts: &Hosts) -> Result<Option<UnderWay>, Refusal> {
+    fn take_head(&mut self, limits: &Limits, hosts: &Hosts, log: &Log) -> Result<Option<UnderWay>, Refusal> {
         while self.empty_lines < EMPTY_LINES_MAX && self.buffer.starts_with(b"\r\n") {
             self.buffer.advance(2);
             self.empty_lines += 1;
@@ -134,7 +134,7 @@ impl Reader {
         (self.line, self.empty_lines) = (0, 0);
         let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let (head, framing) = head::parse(&self.buffer[..length], limits, &mut fields)?;
-        let (plan, refusal) = Plan::of(&head, hosts);
+        let (plan, refusal) = Plan::of(&head, hosts, log);
         let waits = head.has_body && head.waits().unwrap_or(true);
         let request = UnderWay { plan, refusal, framing, chunks: Chunked::default(), waits };
         self.buffer.advance(length);
@@ -143,9 +143,10 @@ impl Reader {
 }
 
 impl UnderWay {
-    fn complete(mut self, body: &[u8]) -> (Plan, Ask) {
+    fn complete(mut self, body: &[u8], log: &Log) -> (Plan, Ask) {
         if let Some(path) = &self.plan.path {
-            classic::client_request(self.plan.method.word(), path, body.strip_suffix(b"\n").unwrap_or(body));
+            let note = self.plan.resource.id();
+            log.client_request(note, self.plan.method.word(), path, body.strip_suffix(b"\n").unwrap_or(body));
         }
         let ask = self.refusal.map_or_else(|| self.plan.ask(body), Err);
         (self.plan, ask)

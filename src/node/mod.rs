@@ -20,7 +20,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Config;
 use crate::link::{LinkEvent, Links, Way};
 use crate::membership::{Membership, MembershipError, MembershipEvent};
-use crate::observe::classic;
+use crate::observe::classic::Log;
 use crate::protocol::codec;
 use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet, StoreId};
 use crate::protocol::message::{LinkKind, Message};
@@ -90,6 +90,7 @@ pub struct Node {
     epoch: watch::Sender<Epoch>,
     callers: Callers,
     steps: Steps,
+    log: Log,
     actions: Vec<Action>,
     events: Vec<LinkEvent>,
     batches: Vec<Batch>,
@@ -118,6 +119,8 @@ pub struct Start {
     pub epoch: watch::Sender<Epoch>,
     /// Whether it asks for a view without itself before it ends (V11): not where all replicas stop together.
     pub leaves: bool,
+    /// What it shows.
+    pub log: Log,
 }
 
 /// Why a loop ended that was not told to.
@@ -134,7 +137,7 @@ pub enum NodeError {
 impl Node {
     /// A loop that is about to run.
     pub fn new(start: Start) -> Node {
-        let Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves } = start;
+        let Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves, log } = start;
         Node {
             me,
             names: config.replicas.iter().map(ToString::to_string).collect(),
@@ -150,7 +153,8 @@ impl Node {
             leaves,
             epoch,
             callers: Callers::default(),
-            steps: Steps::new(&config, me),
+            steps: Steps::new(&config, me, log.clone()),
+            log,
             actions: Vec::new(),
             events: Vec::new(),
             batches: Vec::new(),
@@ -290,9 +294,7 @@ impl Node {
             }
             LinkEvent::Messages { from, incarnation, kind: LinkKind::Data, envelopes } => {
                 for envelope in envelopes {
-                    if classic::enabled() {
-                        self.steps.received(from, &envelope.message, now.moment);
-                    }
+                    self.steps.received(from, &envelope.message, now.moment);
                     self.step(now, Event::Message { from, incarnation, envelope });
                 }
             }
@@ -357,10 +359,10 @@ impl Node {
     fn publish_view(&mut self) {
         let Some(view) = self.replica.view().filter(|view| view.epoch > *self.epoch.borrow()) else { return };
         let epoch = view.epoch;
-        if classic::enabled() {
+        if self.log.enabled() {
             let status = self.view_status(view);
             let [in_sync, joining] = [status.in_sync.join(","), status.joining.join(",")];
-            classic::view(&self.names[self.me.index()], epoch.0, &status.primary, &in_sync, &joining);
+            self.log.view(epoch.0, &status.primary, &in_sync, &joining);
         }
         self.steps.forget();
         self.peers.new_epoch();
@@ -423,8 +425,8 @@ impl Node {
                 Action::Answer { token, answer } => self.callers.answer(token, Said::Answer(answer)),
                 Action::Persist(_) | Action::BeginCopy | Action::SwitchStore => unreachable!("`store` has taken these"),
                 Action::ReportSynced { epoch, store } => {
-                    if classic::enabled() {
-                        classic::joined(&self.names[self.me.index()], epoch.0, self.replica.items().notes());
+                    if self.log.enabled() {
+                        self.log.joined(epoch.0, self.replica.items().notes());
                     }
                     self.membership.handle().synced(epoch, store);
                 }
@@ -441,9 +443,7 @@ impl Node {
         let frame = codec::encode(epoch, message);
         for peer in to.iter() {
             let sent = self.links.send(peer, LinkKind::Data, frame.clone());
-            if classic::enabled() {
-                self.steps.sent(peer, message, sent.link, sent.frame, now);
-            }
+            self.steps.sent(peer, message, sent.link, sent.frame, now);
         }
     }
 }

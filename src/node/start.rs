@@ -13,6 +13,7 @@ use crate::http;
 use crate::link::{LinkConfig, Links};
 use crate::membership::{Begin, ConsensusError, MediumError, Membership, MembershipConfig};
 use crate::net::Listener;
+use crate::observe::classic::Log;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::port::Port;
 use crate::random::RandomError;
@@ -136,8 +137,9 @@ pub async fn run(
     let inputs = Inputs { calls, links, membership: decisions, end: stop.all };
     let links = Links::start(link_config, events, epoch.subscribe());
 
-    let http = http::Service::new(port.clone(), config.clone(), me);
-    let frames = wire::Service::new(port, config.clone(), me);
+    let log = Log::new(&config.address(me).to_string());
+    let http = http::Service::new(port.clone(), config.clone(), me).showing(log.clone());
+    let frames = wire::Service::new(port, config.clone(), me).showing(log.clone());
     let http = tokio::spawn(http::serve(listeners.service, Arc::new(http), stop.clients.clone()));
     let frames = tokio::spawn(wire::serve(listeners.replica, Arc::new(frames), links.acceptor(), stop.clients));
     let clients_open = stop.clients_open;
@@ -151,7 +153,8 @@ pub async fn run(
     });
 
     let replica = Replica::new(identity(&config, me, incarnation), loaded.records.into_values(), loaded.keys);
-    let start = Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves: stop.leaves };
+    let start =
+        Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves: stop.leaves, log };
     Ok(Node::new(start).run(inputs).await?)
 }
 

@@ -6,16 +6,20 @@
 //! ```
 //!
 //! With `log: json` each line is an object instead: `time` (RFC 3339, local), `event` (the names of [`Shown`]'s
-//! variants in snake case), and that variant's members, where `ms` is a duration in milliseconds. A body is a string,
-//! cut as in the classic lines.
+//! variants in snake case), that variant's members, where `ms` is a duration in milliseconds, `at` (the replica that
+//! shows it) and, where it is about one note, `note`. A body is a string, cut as in the classic lines. Who monitors a
+//! replica gets the same objects.
 
 use std::fmt::{self, Write};
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Level, enabled, event};
 
+use super::monitor::{Filter, Monitor, Monitors, TooMany};
 use crate::config::LogStyle;
+use crate::note::NoteId;
 
 /// The target of these events in tracing, for filters.
 pub const TARGET: &str = "primacy::classic";
@@ -49,48 +53,105 @@ impl Step {
     }
 }
 
-/// Whether anybody reads these lines; ask before making their arguments.
-pub fn enabled() -> bool {
-    enabled!(target: TARGET, Level::INFO)
+/// One replica's log: its events go to stdout, and to those who monitor the replica. Clones are the same log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// The replica's address.
+    at: Arc<str>,
+    monitors: Arc<Monitors>,
 }
 
-/// A client's request, before it goes to the replica's loop. `body` is as it came.
-pub fn client_request(method: &str, path: &str, body: &[u8]) {
-    show(&Shown::ClientRequest { method, path, body });
+impl Log {
+    /// The log of the replica at this address, which nobody monitors yet.
+    pub fn new(at: &str) -> Log {
+        Log { at: at.into(), monitors: Arc::default() }
+    }
+
+    /// Whether anybody reads these events; ask before making their arguments.
+    pub fn enabled(&self) -> bool {
+        self.monitors.any() || enabled!(target: TARGET, Level::INFO)
+    }
+
+    /// Begins to watch what passes the filter.
+    pub fn monitor(&self, filter: Filter) -> Result<Monitor, TooMany> {
+        self.monitors.begin(filter)
+    }
+
+    /// A client's request, before it goes to the replica's loop. `body` is as it came.
+    pub fn client_request(&self, note: Option<NoteId>, method: &str, path: &str, body: &[u8]) {
+        self.show(note, Shown::ClientRequest { method, path, body });
+    }
+
+    /// A client's answer, before its bytes are written. `body` is without its last newline.
+    pub fn client_reply(&self, note: Option<NoteId>, method: &str, path: &str, body: &[u8], took_ns: u64) {
+        self.show(note, Shown::ClientReply { method, path, body, took_ns });
+    }
+
+    /// A frame that begins a step, before it is written: the number of its connection in this process, 0 where it has none
+    /// yet, and its own number on it.
+    pub fn replica_request(&self, note: Option<NoteId>, step: Step, from: &str, to: &str, link: u64, frame: u64) {
+        self.show(note, Shown::ReplicaRequest { step, from, to, link, frame });
+    }
+
+    /// The frame that ends it.
+    pub fn replica_reply(&self, note: Option<NoteId>, step: Step, from: &str, to: &str, took_ns: u64) {
+        self.show(note, Shown::ReplicaReply { step, from, to, took_ns });
+    }
+
+    /// The replica applies a new view; lists of addresses are separated by commas.
+    pub fn view(&self, epoch: u64, primary: &str, in_sync: &str, joining: &str) {
+        self.show(None, Shown::View { epoch, primary, in_sync, joining });
+    }
+
+    /// The replica, joining, has copied everything, and all count it.
+    pub fn joined(&self, epoch: u64, notes: u64) {
+        self.show(None, Shown::Joined { epoch, notes });
+    }
+
+    fn show(&self, note: Option<NoteId>, what: Shown<'_>) {
+        let event = Event { what, at: &self.at, note };
+        // Both forms are lazy: only the one that the log's style asks for is ever made.
+        event!(target: TARGET, Level::INFO, classic = %event, json = %Json(&event));
+        if self.monitors.any() {
+            self.monitors.show(&event);
+        }
+    }
 }
 
-/// A client's answer, before its bytes are written. `body` is without its last newline.
-pub fn client_reply(method: &str, path: &str, body: &[u8], took_ns: u64) {
-    show(&Shown::ClientReply { method, path, body, took_ns });
+/// Something that a replica shows. Its `Display` is the classic line, its `Serialize` the JSON one, both without the time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Event<'a> {
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Shown<'a>,
+    /// The replica that shows it.
+    pub at: &'a str,
+    /// The note that it is about. Of a POST it is known once the note has its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<NoteId>,
 }
 
-/// A frame that begins a step, before it is written: the number of its connection in this process, 0 where it has none
-/// yet, and its own number on it.
-pub fn replica_request(step: Step, from: &str, to: &str, link: u64, frame: u64) {
-    show(&Shown::ReplicaRequest { step, from, to, link, frame });
+impl Event<'_> {
+    /// The event as JSON.
+    pub(super) fn to_json(self) -> String {
+        serde_json::to_string(&self).expect("an event has string keys, so writing it to memory succeeds")
+    }
+
+    /// Whether a replica takes part in this: shows it, sends, receives, or is in the view.
+    pub(super) fn names(&self, replica: &str) -> bool {
+        let among = |list: &str| list.split(',').any(|name| name == replica);
+        let others = match self.what {
+            Shown::ReplicaRequest { from, to, .. } | Shown::ReplicaReply { from, to, .. } => {
+                from == replica || to == replica
+            }
+            Shown::View { in_sync, joining, .. } => among(in_sync) || among(joining),
+            Shown::ClientRequest { .. } | Shown::ClientReply { .. } | Shown::Joined { .. } => false,
+        };
+        others || self.at == replica
+    }
 }
 
-/// The frame that ends it.
-pub fn replica_reply(step: Step, from: &str, to: &str, took_ns: u64) {
-    show(&Shown::ReplicaReply { step, from, to, took_ns });
-}
-
-/// A replica applies a new view; lists of addresses are separated by commas.
-pub fn view(at: &str, epoch: u64, primary: &str, in_sync: &str, joining: &str) {
-    show(&Shown::View { at, epoch, primary, in_sync, joining });
-}
-
-/// A joining replica has copied everything, and all count it.
-pub fn joined(at: &str, epoch: u64, notes: u64) {
-    show(&Shown::Joined { at, epoch, notes });
-}
-
-fn show(shown: &Shown<'_>) {
-    // Both forms are lazy: only the one that the log's style asks for is ever made.
-    event!(target: TARGET, Level::INFO, classic = %shown, json = %Json(shown));
-}
-
-/// What one line tells. Its `Display` is the classic line, its `Serialize` the JSON one, both without the time.
+/// What an event tells.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Shown<'a> {
@@ -147,8 +208,6 @@ pub enum Shown<'a> {
     },
     /// A replica applied a new view.
     View {
-        /// Which replica.
-        at: &'a str,
         /// The view's number.
         epoch: u64,
         /// The view's primary.
@@ -160,8 +219,6 @@ pub enum Shown<'a> {
     },
     /// A joining replica has copied everything.
     Joined {
-        /// Which replica.
-        at: &'a str,
         /// The view under which it has.
         epoch: u64,
         /// How many notes it holds.
@@ -169,9 +226,10 @@ pub enum Shown<'a> {
     },
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
+        let at = self.at;
+        match self.what {
             Shown::ClientRequest { method, path, body } => {
                 write!(f, "CLIENT [REQUEST] [{method}] {} [{}]", Text(path.as_bytes()), Text(body))
             }
@@ -190,10 +248,10 @@ impl fmt::Display for Shown<'_> {
                 write_step(f, "REPLICA [REPLY] ", step)?;
                 write!(f, "{from} > {to} {}", Ms(took_ns))
             }
-            Shown::View { at, epoch, primary, in_sync, joining } => {
+            Shown::View { epoch, primary, in_sync, joining } => {
                 write!(f, "VIEW [NEW] {epoch} at {at} primary={primary} in_sync={in_sync} joining={joining}")
             }
-            Shown::Joined { at, epoch, notes } => {
+            Shown::Joined { epoch, notes } => {
                 write!(f, "REPLICA [JOIN] Copied {notes} notes at {at}, synced in view {epoch}")
             }
         }
@@ -270,11 +328,11 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// The JSON form of a line, made only when it is written.
-struct Json<'a>(&'a Shown<'a>);
+struct Json<'a>(&'a Event<'a>);
 
 impl fmt::Display for Json<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self.0).map_err(|_| fmt::Error)?)
+        f.write_str(&self.0.to_json())
     }
 }
 

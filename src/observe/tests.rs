@@ -1,6 +1,7 @@
 use std::io::Write;
 use std::sync::mpsc;
 
+use super::classic::Log;
 use super::*;
 
 /// Collects what is written.
@@ -36,8 +37,8 @@ fn shown(style: LogStyle, rust_log: Option<&str>, act: impl FnOnce()) -> [Vec<St
 
 /// One line of the log, and two diagnostics.
 fn act() {
-    if classic::enabled() {
-        classic::client_request("GET", "/note/1", b"");
+    if Log::new("a:1").enabled() {
+        Log::new("a:1").client_request(None, "GET", "/note/1", b"");
     }
     tracing::warn!(target: "primacy::link", peer = "a:1\n", "lost a connection");
     tracing::info!(target: "primacy::link", "not shown");
@@ -62,8 +63,8 @@ fn the_log_can_be_json() {
 fn the_log_can_be_off_and_is_then_not_made() {
     for rust_log in [None, Some("debug"), Some("primacy::classic=debug")] {
         let [stdout, _] = shown(LogStyle::Off, rust_log, || {
-            assert!(!classic::enabled());
-            classic::client_request("GET", "/note/1", b"");
+            assert!(!Log::new("a:1").enabled());
+            Log::new("a:1").client_request(None, "GET", "/note/1", b"");
         });
         assert!(stdout.is_empty(), "{rust_log:?}: {stdout:?}");
     }

@@ -33,7 +33,25 @@ pub struct Asked {
     /// Whether the reply shall say where the time went.
     pub timing: bool,
     /// What is asked.
-    pub call: Call,
+    pub what: Wanted,
+}
+
+/// What a client may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// One reply from the replica's loop.
+    Call(Call),
+    /// The replica's events, from now on.
+    Monitor(Watch),
+}
+
+/// Which events a monitor wants: all that pass what is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watch {
+    /// Those of this note.
+    pub id: Option<NoteId>,
+    /// Those in which the replica of this address takes part.
+    pub replica: Option<String>,
 }
 
 /// A frame that could not be understood: the reply, and its `re` where `seq` could be read.
@@ -69,6 +87,8 @@ struct Members<'a> {
     if_match: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     timing: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    replica: Option<&'a RawValue>,
 }
 
 /// What can be read of a frame with unknown members.
@@ -113,7 +133,7 @@ pub fn parse(json: &[u8]) -> Result<Asked, NotUnderstood> {
             return Err(refuse(None, Failure::new(Code::BadFrame, msg)));
         }
     };
-    members.understand().map(|(timing, call)| Asked { seq, timing, call }).map_err(|failure| refuse(seq, failure))
+    members.understand().map(|(timing, what)| Asked { seq, timing, what }).map_err(|failure| refuse(seq, failure))
 }
 
 /// The frame is no JSON, or has a member that no verb has. A replica's message or an unknown type is told so rather than
@@ -134,7 +154,7 @@ fn bad_json(error: &serde_json::Error) -> Failure {
 }
 
 /// The verbs of clients.
-const VERBS: [&str; 8] = ["post", "get", "list", "put", "patch", "delete", "ping", "status"];
+const VERBS: [&str; 9] = ["post", "get", "list", "put", "patch", "delete", "ping", "status", "monitor"];
 
 fn unknown_verb(word: &str) -> Failure {
     let of_replicas = matches!(word, "hello" | "proof" | "got") || Message::WORDS.contains(&word);
@@ -150,7 +170,7 @@ fn unknown_verb(word: &str) -> Failure {
 }
 
 impl Members<'_> {
-    fn understand(&self) -> Result<(bool, Call), Failure> {
+    fn understand(&self) -> Result<(bool, Wanted), Failure> {
         let bad = |msg: &str| Failure::new(Code::BadFrame, msg);
         let word = self.r#type.ok_or_else(|| bad("the frame has no `type`"))?;
         let word = word_in(word).map_err(|_| bad("`type` must be a string"))?;
@@ -171,9 +191,10 @@ impl Members<'_> {
             "delete" => {
                 self.write(word, &["id", "key", "if_match"], |it| it.id(word).map(|id| Operation::Delete { id }))?
             }
+            "monitor" => return Ok((timing, Wanted::Monitor(self.watch(word)?))),
             _ => return Err(unknown_verb(word)),
         };
-        Ok((timing, call))
+        Ok((timing, Wanted::Call(call)))
     }
 
     /// Refuses members that other verbs have and this one does not.
@@ -186,6 +207,7 @@ impl Members<'_> {
             ("after", self.after),
             ("key", self.key),
             ("if_match", self.if_match),
+            ("replica", self.replica),
         ];
         match present.iter().find(|(name, value)| value.is_some() && !allowed.contains(name)) {
             None => Ok(()),
@@ -200,6 +222,13 @@ impl Members<'_> {
         let bad = |msg| Failure::new(Code::BadId, msg);
         let id = self.id.ok_or_else(|| bad(format!("`{word}` needs the `id` of a note")))?;
         number(id).map(NoteId).map_err(|found| bad(format!("`id` must be a whole number from 1, and is {found}")))
+    }
+
+    fn watch(&self, word: &str) -> Result<Watch, Failure> {
+        self.only(word, &["id", "replica"])?;
+        let id = self.id.map(|_| self.id(word)).transpose()?;
+        let name = |name: &RawValue| text(name).map_err(|_| bad_member("replica", "a replica's address", name.get()));
+        Ok(Watch { id, replica: self.replica.map(name).transpose()? })
     }
 
     fn page(&self) -> Result<Call, Failure> {
@@ -313,6 +342,21 @@ pub fn write_reply(out: &mut Vec<u8>, seq: Option<u64>, said: &Said, names: &[St
         out.push(b'}');
     }
     debug_assert_eq!(out.get(at), Some(&b'{'));
+}
+
+/// Appends the JSON of the reply that begins a monitor of the replica of this address.
+pub fn write_monitoring(out: &mut Vec<u8>, seq: Option<u64>, replica: &str) {
+    begin(out, "monitoring", seq, 200);
+    put(out, format_args!(",\"replica\":{}}}", serde_json::json!(replica)));
+}
+
+/// Appends the JSON of one of a monitor's events, which come as objects.
+pub fn write_event(out: &mut Vec<u8>, seq: Option<u64>, event: &str) {
+    put(out, format_args!("{{\"type\":\"event\""));
+    if let Some(seq) = seq {
+        put(out, format_args!(",\"re\":{seq}"));
+    }
+    put(out, format_args!(",{}", event.strip_prefix('{').unwrap_or(event)));
 }
 
 /// Appends the JSON of an `error` reply.

@@ -27,6 +27,8 @@ pub(crate) struct Draft {
     /// What the replica tells of its work.
     pub(crate) phases: Phases,
     pub(crate) primary: Option<ReplicaId>,
+    /// The note that was made.
+    pub(crate) note: Option<NoteId>,
 }
 
 impl Draft {
@@ -35,6 +37,7 @@ impl Draft {
         self.fields.clear();
         self.body.clear();
         self.status = 200;
+        self.note = None;
         (self.phases, self.primary) = match reply {
             Ok(Some(Said::Answer(answer))) => (answer.phases, answer.primary),
             Ok(Some(Said::Pong(pong))) => (Phases::default(), pong.primary),
@@ -106,6 +109,7 @@ impl Draft {
             }
             Outcome::Done(done) if plan.method == Method::Post => {
                 self.status = 201;
+                self.note = Some(done.id);
                 put_number(fields, "Location: /note/", done.id.0, "\r\n");
                 Some(done.version)
             }

@@ -4,7 +4,7 @@ use super::origin::Hosts;
 use super::refusal::Refusal;
 use super::request::{Head, Method};
 use crate::note::{Note, NoteError, NoteId, Patch};
-use crate::observe::classic;
+use crate::observe::classic::Log;
 use crate::protocol::client::{LIST_LIMIT_DEFAULT, LIST_LIMIT_MAX};
 use crate::protocol::ids::{Epoch, Version};
 use crate::protocol::port::Call;
@@ -38,6 +38,14 @@ pub(crate) enum Resource {
 }
 
 impl Resource {
+    /// The note that it is, where it is one.
+    pub(crate) fn id(&self) -> Option<NoteId> {
+        match self {
+            Resource::Note(id) => Some(*id),
+            _ => None,
+        }
+    }
+
     fn find(path: &str) -> Result<Resource, Refusal> {
         match path {
             "/note" => Ok(Resource::Notes(None)),
@@ -95,12 +103,12 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// What the head asks for, with the reason to refuse it that shows without the body, if there is one.
-    pub(crate) fn of(head: &Head<'_, '_>, hosts: &Hosts) -> (Plan, Option<Refusal>) {
+    pub(crate) fn of(head: &Head<'_, '_>, hosts: &Hosts, log: &Log) -> (Plan, Option<Refusal>) {
         let mut plan = Plan {
             method: head.method,
             http10: head.http10,
             problem: head.items("accept").any(asks_for_problem),
-            path: classic::enabled().then(|| quote(head.path).into()),
+            path: log.enabled().then(|| quote(head.path).into()),
             ..Plan::default()
         };
         let refusal = plan.read(head, hosts).err();

@@ -12,6 +12,7 @@ use super::connection::{End, FRAME_MS_MAX, refuse, too_late};
 use super::exchange::Exchange;
 use crate::clock::Alarm;
 use crate::net::Stream;
+use crate::observe::monitor::Monitor;
 use crate::protocol::port::{Batch, Said, Tag};
 
 /// How long a client's connection may have nothing to do, in ms: clients keep theirs, and it costs little.
@@ -31,6 +32,7 @@ pub(super) struct Client {
     request_since: Instant,
     /// Why the connection is no good for anything but what is open.
     broken: Option<End>,
+    monitor: Option<Monitor>,
 }
 
 /// What a connection woke up for.
@@ -40,6 +42,8 @@ enum Event {
     Read(std::io::Result<usize>),
     ReplicaStopped,
     Deadline,
+    /// For the monitor.
+    Shown(Vec<String>),
 }
 
 impl Client {
@@ -57,6 +61,7 @@ impl Client {
             idle_since: now,
             request_since: now,
             broken: None,
+            monitor: None,
         }
     }
 
@@ -82,6 +87,10 @@ impl Client {
                 Event::Read(Ok(_)) => {}
                 Event::Read(Err(_)) => return End::Lost,
                 Event::ReplicaStopped => self.hear_the_last(),
+                Event::Shown(events) => self.exchange.show(&events),
+                Event::Deadline if !self.exchange.is_partial() && self.monitor.is_some() => {
+                    self.exchange.show(&self.monitor.iter().map(Monitor::quiet).collect::<Vec<_>>());
+                }
                 Event::Deadline => {
                     self.exchange.end_late(&too_late());
                     self.broken = Some(End::Late);
@@ -100,6 +109,7 @@ impl Client {
             biased;
             _ = stop.wait_for(|stop| *stop), if !stopping => Event::Stop,
             Some(said) = self.answers.recv(), if self.exchange.is_waiting() => Event::Answers(said),
+            events = next_events(&mut self.monitor) => Event::Shown(events),
             read = self.stream.read_buf(self.exchange.room()), if wants_input => Event::Read(read),
             () = self.service.port.stopped(), if self.exchange.is_waiting() => Event::ReplicaStopped,
             () = self.alarm.at(deadline) => Event::Deadline,
@@ -124,6 +134,11 @@ impl Client {
         }
         if self.exchange.taken() > taken || !self.exchange.is_partial() {
             self.request_since = Instant::now();
+        }
+        if let Some(watch) = self.exchange.watch() {
+            let begun = self.service.monitor(watch);
+            self.exchange.begin_monitor(begun.as_ref().map(|_| self.service.name()));
+            self.monitor = begun.ok();
         }
         let calls = self.exchange.calls();
         if calls.is_empty() {
@@ -164,5 +179,13 @@ impl Client {
             }
             self.exchange.written();
         }
+    }
+}
+
+/// Waits for events, forever where nobody wants any.
+async fn next_events(monitor: &mut Option<Monitor>) -> Vec<String> {
+    match monitor {
+        Some(monitor) => monitor.next().await,
+        None => std::future::pending().await,
     }
 }

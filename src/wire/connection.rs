@@ -93,7 +93,7 @@ async fn serve(
         }
         Ok(Some(Beginning::Requests(input))) if !welcome => refuse(&mut stream, &too_many(input.is_lines())).await,
         Ok(Some(Beginning::Requests(input))) => {
-            let exchange = Exchange::new(input, service.config.limits.pipeline);
+            let exchange = Exchange::new(input, service.config.limits.pipeline, service.log.clone());
             Client::new(stream, service, exchange).serve(stop).await
         }
     }

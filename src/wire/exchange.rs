@@ -7,7 +7,8 @@ use bytes::BytesMut;
 use super::input::Input;
 use super::log::Logged;
 use crate::clock::Moment;
-use crate::protocol::client::{self, Asked, NotUnderstood};
+use crate::observe::classic::Log;
+use crate::protocol::client::{self, Asked, NotUnderstood, Wanted, Watch};
 use crate::protocol::codec::LENGTH_BYTES;
 use crate::protocol::port::{Call, Said, Tag};
 use crate::protocol::request::{Code, Failure, Request};
@@ -46,10 +47,15 @@ pub(super) struct Exchange {
     has_all: bool,
     /// No more requests are taken.
     ended: bool,
+    log: Log,
+    /// A monitor that was asked for, its `seq` and what it wants, until it is begun or refused.
+    watch: Option<(Option<u64>, Watch)>,
+    /// The `seq` of the connection's monitor.
+    monitor: Option<Option<u64>>,
 }
 
 impl Exchange {
-    pub(super) fn new(input: Input, pipeline: usize) -> Exchange {
+    pub(super) fn new(input: Input, pipeline: usize, log: Log) -> Exchange {
         Exchange {
             lines: input.is_lines(),
             input,
@@ -62,6 +68,9 @@ impl Exchange {
             taken: 0,
             has_all: false,
             ended: false,
+            log,
+            watch: None,
+            monitor: None,
         }
     }
 
@@ -128,13 +137,47 @@ impl Exchange {
         self.taken += 1;
         match client::parse(json) {
             Err(NotUnderstood { seq, failure }) => self.fail(seq, &failure),
-            Ok(Asked { seq, timing, call }) => {
+            Ok(Asked { seq, what: Wanted::Monitor(watch), .. }) => self.take_watch(seq, watch),
+            Ok(Asked { seq, timing, what: Wanted::Call(call) }) => {
                 self.last += 1;
                 let writes = matches!(call, Call::Note(Request::Write(_)));
-                let logged = Logged::request(&call);
+                let logged = Logged::request(&self.log, &call);
                 self.open.insert(self.last, Open { seq, timing, arrived: now, writes, logged });
                 self.calls.push((self.last, call));
             }
+        }
+    }
+
+    fn take_watch(&mut self, seq: Option<u64>, watch: Watch) {
+        if self.watch.is_some() || self.monitor.is_some() {
+            let msg = "this connection has a monitor; open another connection for another one";
+            return self.fail(seq, &Failure::new(Code::BadRequest, msg));
+        }
+        self.watch = Some((seq, watch));
+    }
+
+    /// A monitor that was asked for.
+    pub(super) fn watch(&self) -> Option<&Watch> {
+        self.watch.as_ref().map(|(_, watch)| watch)
+    }
+
+    /// The monitor that was asked for begins, or can't.
+    pub(super) fn begin_monitor(&mut self, begun: Result<&str, &Failure>) {
+        let Some((seq, _)) = self.watch.take() else { return };
+        match begun {
+            Ok(replica) => {
+                self.monitor = Some(seq);
+                self.write(|out| client::write_monitoring(out, seq, replica));
+            }
+            Err(failure) => self.fail(seq, failure),
+        }
+    }
+
+    /// Shows the monitor these events.
+    pub(super) fn show(&mut self, events: &[String]) {
+        let seq = self.monitor.flatten();
+        for event in events {
+            self.write(|out| client::write_event(out, seq, event));
         }
     }
 
@@ -191,7 +234,7 @@ impl Exchange {
         {
             let Some(open) = self.open.remove(&tag) else { continue };
             if let Some(logged) = &open.logged {
-                logged.reply(&said, open.arrived, now);
+                logged.reply(&self.log, &said, open.arrived, now);
             }
             let total_ns = open.timing.then(|| now.nanos_since(open.arrived));
             self.write(|out| client::write_reply(out, open.seq, &said, names, total_ns));
@@ -242,7 +285,7 @@ mod tests {
     const NOW: Moment = Moment(5);
 
     fn exchange(pipeline: usize, text: &str) -> Exchange {
-        let mut exchange = Exchange::new(Input::new(true, BytesMut::new()), pipeline);
+        let mut exchange = Exchange::new(Input::new(true, BytesMut::new()), pipeline, Log::new("here:1"));
         exchange.room().extend_from_slice(text.as_bytes());
         exchange
     }
@@ -269,6 +312,20 @@ mod tests {
         exchange.hear(vec![(calls[0].0, pong()), (77, pong())]);
         assert_eq!(lines(&mut exchange).len(), 1, "what nobody asked is not said");
         assert!(!exchange.is_waiting());
+    }
+
+    #[test]
+    fn a_connection_has_one_monitor_and_its_events_carry_its_number() {
+        let mut exchange = exchange(9, "{\"type\":\"monitor\",\"seq\":4,\"id\":7}\n{\"type\":\"monitor\",\"seq\":5}\n");
+        assert!(exchange.take_all(NOW));
+        assert_eq!(exchange.watch(), Some(&Watch { id: Some(crate::note::NoteId(7)), replica: None }));
+        assert!(exchange.calls().is_empty() && !exchange.is_waiting(), "the loop is asked nothing");
+        exchange.begin_monitor(Ok("here:1"));
+        exchange.show(&["{\"event\":\"quiet\"}".to_owned()]);
+        let lines = lines(&mut exchange);
+        assert!(lines[0].starts_with("{\"type\":\"error\",\"re\":5,\"res\":400,\"code\":\"bad_request\""), "{lines:?}");
+        assert_eq!(lines[1], "{\"type\":\"monitoring\",\"re\":4,\"res\":200,\"replica\":\"here:1\"}");
+        assert_eq!(lines[2], "{\"type\":\"event\",\"re\":4,\"event\":\"quiet\"}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Requests and replies by frames in the classic log: as if they had come by HTTP.
 
 use crate::clock::Moment;
-use crate::observe::classic;
+use crate::note::NoteId;
+use crate::observe::classic::Log;
 use crate::protocol::port::{Call, Said};
-use crate::protocol::request::{Answer, Operation, Request};
+use crate::protocol::request::{Answer, Operation, Outcome, Request};
 use crate::rest::{DONE, put_outcome};
 
 /// A request as the log names it.
@@ -11,27 +12,43 @@ use crate::rest::{DONE, put_outcome};
 pub(super) struct Logged {
     method: &'static str,
     path: String,
+    /// The note that it names.
+    note: Option<NoteId>,
 }
 
 impl Logged {
     /// Logs a request; none where nobody reads the log, or HTTP has no such request.
-    pub(super) fn request(call: &Call) -> Option<Logged> {
-        if !classic::enabled() {
+    pub(super) fn request(log: &Log, call: &Call) -> Option<Logged> {
+        if !log.enabled() {
             return None;
         }
         let (method, path, body) = as_http(call)?;
-        classic::client_request(method, &path, body.as_bytes());
-        Some(Logged { method, path })
+        let note = note_of(call);
+        log.client_request(note, method, &path, body.as_bytes());
+        Some(Logged { method, path, note })
     }
 
     /// Logs what it came to.
-    pub(super) fn reply(&self, said: &Said, arrived: Moment, now: Moment) {
+    pub(super) fn reply(&self, log: &Log, said: &Said, arrived: Moment, now: Moment) {
         let mut body = Vec::new();
         match said {
             Said::Answer(Answer { outcome, .. }) => put_outcome(&mut body, outcome, self.method == "POST"),
             Said::Status(_) | Said::Pong(_) => body.extend_from_slice(DONE.as_bytes()),
         }
-        classic::client_reply(self.method, &self.path, &body, now.nanos_since(arrived));
+        let made = match said {
+            Said::Answer(Answer { outcome: Outcome::Done(done), .. }) => Some(done.id),
+            _ => None,
+        };
+        log.client_reply(made.or(self.note), self.method, &self.path, &body, now.nanos_since(arrived));
+    }
+}
+
+/// The note that a call names; a POST names none.
+fn note_of(call: &Call) -> Option<NoteId> {
+    match call {
+        Call::Note(Request::Get(id)) => Some(*id),
+        Call::Note(Request::Write(write)) => Some(write.operation.item()).filter(|item| !item.is_sequence()),
+        _ => None,
     }
 }
 

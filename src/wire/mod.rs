@@ -19,8 +19,12 @@ use crate::accept::accept;
 use crate::config::Config;
 use crate::link::LinkAcceptor;
 use crate::net::Listener;
+use crate::observe::classic::Log;
+use crate::observe::monitor::{Filter, Monitor};
+use crate::protocol::client::Watch;
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::port::Port;
+use crate::protocol::request::{Code, Failure, quote};
 
 pub use client::IDLE_MS_MAX;
 pub use connection::FRAME_MS_MAX;
@@ -33,6 +37,8 @@ const REPLICA_SEATS: usize = 4 * REPLICAS_MAX;
 #[derive(Debug)]
 pub struct Service {
     port: Port,
+    log: Log,
+    replica: ReplicaId,
     config: Arc<Config>,
     /// Every replica's address, in config order.
     names: Vec<String>,
@@ -44,7 +50,30 @@ impl Service {
     /// The service of `replica`, whose loop reads the other end of `port`.
     pub fn new(port: Port, config: Arc<Config>, replica: ReplicaId) -> Service {
         let names = config.replicas.iter().map(ToString::to_string).collect();
-        Service { port, names, url: config.service_url(replica), config }
+        let log = Log::new(&config.address(replica).to_string());
+        Service { port, log, replica, names, url: config.service_url(replica), config }
+    }
+
+    /// The address of the replica.
+    fn name(&self) -> &str {
+        &self.names[self.replica.index()]
+    }
+
+    /// Begins a monitor of the replica.
+    fn monitor(&self, watch: &Watch) -> Result<Monitor, Failure> {
+        let Watch { id, replica } = watch.clone();
+        if let Some(stranger) = replica.as_ref().filter(|name| !self.names.contains(name)) {
+            let msg = format!("there is no replica `{}`; write one of {}", quote(stranger), self.names.join(", "));
+            return Err(Failure::new(Code::BadRequest, msg));
+        }
+        let monitor = self.log.monitor(Filter { note: id, replica });
+        monitor.map_err(|too_many| Failure::new(Code::Unavailable, too_many.to_string()))
+    }
+
+    /// The same, that shows its requests in the log of its replica; without, in one that only stdout has, and nobody can
+    /// monitor.
+    pub fn showing(self, log: Log) -> Service {
+        Service { log, ..self }
     }
 }
 

@@ -1,5 +1,6 @@
 use super::{Phase, Reader};
 use crate::config::{Config, Limits, Mode};
+use crate::observe::classic::Log;
 use crate::rest::{Ask, Hosts, Plan, Refusal};
 
 #[path = "../../../tests/support/http_samples.rs"]
@@ -29,7 +30,7 @@ fn read(pieces: &[&[u8]]) -> (Vec<(Plan, Ask)>, Option<Refusal>) {
     for piece in pieces {
         reader.buffer().extend_from_slice(piece);
         loop {
-            match reader.next(&limits(), &hosts) {
+            match reader.next(&limits(), &hosts, &Log::new("a:1")) {
                 Ok(Some(request)) => requests.push(request),
                 Ok(None) => break,
                 Err(refusal) => return (requests, Some(refusal)),
@@ -149,7 +150,7 @@ fn a_reader_knows_what_it_waits_for() {
         assert_eq!(reader.phase(), phase, "before byte {at}");
         assert_eq!(reader.take_continue(), at == body_at, "before byte {at}");
         reader.buffer().extend_from_slice(&[byte]);
-        assert_eq!(reader.next(&limits(), &hosts).unwrap().is_some(), at + 1 == text.len());
+        assert_eq!(reader.next(&limits(), &hosts, &Log::new("a:1")).unwrap().is_some(), at + 1 == text.len());
     }
     assert_eq!(reader.phase(), Phase::Idle);
 }

@@ -27,7 +27,12 @@ fn lines_are_the_ancestors() {
         "REPLICA [REPLY] Move item to new primary      127.0.0.1:10000 > 127.0.0.1:20000 1234.57 ms",
         "CLIENT [REQUEST] [GET] /note/1 []",
     ];
-    assert_eq!(shown.map(|shown| shown.to_string()), expected);
+    assert_eq!(shown.map(|what| Event { what, at: one, note: None }.to_string()), expected);
+    let view = Shown::View { epoch: 2, primary: one, in_sync: "127.0.0.1:10000,127.0.0.1:20000", joining: "" };
+    assert_eq!(
+        Event { what: view, at: two, note: None }.to_string(),
+        "VIEW [NEW] 2 at 127.0.0.1:20000 primary=127.0.0.1:10000 in_sync=127.0.0.1:10000,127.0.0.1:20000 joining="
+    );
 }
 
 #[test]
@@ -40,13 +45,16 @@ fn json_lines_have_the_same_members() {
         Shown::ClientReply { method: "GET", path: "/note", body: b"\xff", took_ns: 2_000_000 },
     ];
     let expected = [
-        r#"{"event":"client_request","method":"POST","path":"/note","body":"{\"title\":\"a\nb\"}"}"#,
-        r#"{"event":"replica_request","step":"forward","from":"b:1","to":"a:1","link":2,"frame":17}"#,
-        r#"{"event":"replica_request","step":"tell","from":"a:1","to":"b:1","link":null,"frame":1}"#,
-        r#"{"event":"replica_reply","step":"move","from":"b:1","to":"a:1","ms":0.180123}"#,
-        r#"{"event":"client_reply","method":"GET","path":"/note","body":"�","ms":2.0}"#,
+        r#"{"event":"client_request","method":"POST","path":"/note","body":"{\"title\":\"a\nb\"}","at":"a:1"}"#,
+        r#"{"event":"replica_request","step":"forward","from":"b:1","to":"a:1","link":2,"frame":17,"at":"a:1"}"#,
+        r#"{"event":"replica_request","step":"tell","from":"a:1","to":"b:1","link":null,"frame":1,"at":"a:1"}"#,
+        r#"{"event":"replica_reply","step":"move","from":"b:1","to":"a:1","ms":0.180123,"at":"a:1"}"#,
+        r#"{"event":"client_reply","method":"GET","path":"/note","body":"�","ms":2.0,"at":"a:1"}"#,
     ];
-    assert_eq!(shown.map(|shown| Json(&shown).to_string()), expected);
+    let json = |note| move |what| Json(&Event { what, at: "a:1", note }).to_string();
+    assert_eq!(shown.map(json(None)), expected);
+    let joined = json(Some(NoteId(7)))(Shown::Joined { epoch: 1, notes: 2 });
+    assert_eq!(joined, r#"{"event":"joined","epoch":1,"notes":2,"at":"a:1","note":7}"#);
 }
 
 #[test]
@@ -54,7 +62,7 @@ fn what_a_terminal_would_act_on_is_escaped() {
     let body = b"a\r\nb\x1b[31m\x00\x7f \xe2\x80\xae \xc2\x9b \\ \"\xc3\xa4\"";
     assert_eq!(Text(body).to_string(), "a\\r\\nb\\u{1b}[31m\\u{0}\\u{7f} \\u{202e} \\u{9b} \\ \"ä\"");
     let forged = Shown::ClientRequest { method: "GET", path: "/\n[2026-11-22 20:58:53] CLIENT", body: b"" };
-    assert_eq!(forged.to_string().lines().count(), 1);
+    assert_eq!(Event { what: forged, at: "a:1", note: None }.to_string().lines().count(), 1);
 }
 
 #[test]

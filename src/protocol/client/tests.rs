@@ -2,7 +2,31 @@ use super::*;
 use crate::protocol::ids::{Epoch, ReplicaId, Version};
 
 fn call(json: &str) -> Call {
-    parse(json.as_bytes()).unwrap_or_else(|refused| panic!("{json}: {refused:?}")).call
+    match parse(json.as_bytes()).unwrap_or_else(|refused| panic!("{json}: {refused:?}")).what {
+        Wanted::Call(call) => call,
+        Wanted::Monitor(watch) => panic!("{json} is no call: {watch:?}"),
+    }
+}
+
+#[test]
+fn a_monitor_may_be_filtered() {
+    let watch = |json: &str| match parse(json.as_bytes()).unwrap().what {
+        Wanted::Monitor(watch) => watch,
+        Wanted::Call(call) => panic!("{json} is no monitor: {call:?}"),
+    };
+    assert_eq!(watch(r#"{"type":"monitor"}"#), Watch::default());
+    let both = Watch { id: Some(NoteId(7)), replica: Some("a:1".to_owned()) };
+    assert_eq!(watch(r#"{"type":"monitor","id":7,"replica":"a:1"}"#), both);
+    assert_eq!(refused(br#"{"type":"monitor","id":"x"}"#).1, Code::BadId);
+    assert_eq!(refused(br#"{"type":"monitor","replica":7}"#).1, Code::BadRequest);
+    assert_eq!(refused(br#"{"type":"monitor","limit":7}"#).1, Code::BadRequest);
+    assert_eq!(refused(br#"{"type":"get","id":7,"replica":"a:1"}"#).1, Code::BadRequest);
+    let mut out = Vec::new();
+    write_monitoring(&mut out, Some(1), "a:1");
+    write_event(&mut out, Some(1), r#"{"event":"quiet"}"#);
+    write_event(&mut out, None, r#"{"event":"quiet"}"#);
+    let expected = r#"{"type":"monitoring","re":1,"res":200,"replica":"a:1"}{"type":"event","re":1,"event":"quiet"}{"type":"event","event":"quiet"}"#;
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
 fn refused(json: &[u8]) -> (Option<u64>, Code, String) {
@@ -67,10 +91,10 @@ fn the_type_may_stand_anywhere_and_be_escaped() {
 fn seq_and_timing_come_back() {
     for seq in [0, 1, u64::MAX] {
         let asked = parse(format!(r#"{{"type":"ping","seq":{seq},"timing":true}}"#).as_bytes()).unwrap();
-        assert_eq!(asked, Asked { seq: Some(seq), timing: true, call: Call::Ping });
+        assert_eq!(asked, Asked { seq: Some(seq), timing: true, what: Wanted::Call(Call::Ping) });
     }
     let asked = parse(br#"{"type":"ping","timing":false}"#).unwrap();
-    assert_eq!(asked, Asked { seq: None, timing: false, call: Call::Ping });
+    assert_eq!(asked, Asked { seq: None, timing: false, what: Wanted::Call(Call::Ping) });
 }
 
 #[test]

@@ -4,12 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use futures::FutureExt as _;
+use primacy::client::frame_of;
 use primacy::config::{Address, Config, Mode, Secret};
 use primacy::link::proof::{Hellos, Role};
 use primacy::link::{LINK_BYTES_MAX, Refusal};
 use primacy::node::{OPEN_WRITE_BYTES_MAX, OPEN_WRITES_MAX};
 use primacy::note::{NOTE_BYTES_MAX, NoteId};
-use primacy::protocol::client::{self, LIST_LIMIT_MAX};
+use primacy::observe::classic::{Log, Step};
+use primacy::observe::monitor::{Filter, MONITOR_BYTES_MAX, MONITOR_EVENTS_MAX, MONITORS_MAX};
+use primacy::protocol::client::{self, LIST_LIMIT_MAX, Wanted, Watch};
 use primacy::protocol::codec::{self, FRAME_BYTES_MAX, GREETING_BYTES_MAX};
 use primacy::protocol::ids::{Epoch, REPLICAS_MAX, Version};
 use primacy::protocol::message::{Got, Hello, Message, Proof};
@@ -17,6 +21,7 @@ use primacy::protocol::port::Said;
 use primacy::protocol::record::{KeyEntry, Record};
 use primacy::protocol::request::{Answer, Code, Done, IF_MATCH_MAX, KEY_BYTES_MAX, Outcome, Phases};
 use primacy::protocol::view::View;
+use primacy::wire::{FRAME_MS_MAX, IDLE_MS_MAX};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -92,7 +97,8 @@ fn framed(json: &str) -> Vec<u8> {
 
 #[test]
 fn every_block_of_json_is_of_a_kind_that_is_tested() {
-    let kinds = ["request", "reply", "timing", "link", "refusal", "record", "key", "view", "replica"];
+    let kinds =
+        ["request", "reply", "timing", "link", "refusal", "record", "key", "view", "replica", "monitor", "event"];
     for block in blocks() {
         if let Some(kind) = block.info.strip_prefix("json") {
             assert!(kinds.contains(&kind.trim()), "```{} is not tested", block.info);
@@ -149,13 +155,168 @@ fn records_keys_and_views_are_decoded_and_encoded_byte_for_byte() {
 }
 
 #[test]
-fn requests_of_clients_are_understood() {
-    for json in examples("json request").into_iter().chain(["{\"type\":\"ping\",\"seq\":7}"]) {
+fn requests_of_clients_are_decoded_and_encoded_byte_for_byte() {
+    for json in examples("json request") {
         let asked = client::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error:?}"));
-        let seq: u64 =
-            json.split("\"seq\":").nth(1).and_then(|rest| rest.split([',', '}']).next()?.parse().ok()).unwrap();
-        assert_eq!(asked.seq, Some(seq), "{json}");
+        let (Some(seq), Wanted::Call(call)) = (asked.seq, asked.what) else { panic!("{json} is no numbered call") };
+        assert_eq!(frame_of(&call, seq), framed(json), "{json}");
     }
+}
+
+#[test]
+fn monitors_are_asked_for_and_shown_as_shown() {
+    for json in examples("json monitor") {
+        let asked = client::parse(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error:?}"));
+        let watch = Watch { id: Some(NoteId(7)), replica: Some(SECOND.to_owned()) };
+        assert_eq!((asked.seq, asked.what), (Some(1), Wanted::Monitor(watch)));
+    }
+    let (first, rest) = examples("json event").split_first().map(|(first, rest)| (*first, rest.to_vec())).unwrap();
+    let mut out = Vec::new();
+    client::write_monitoring(&mut out, Some(1), FIRST);
+    assert_eq!(String::from_utf8_lossy(&out), first);
+    let made = events();
+    assert_eq!(made.len(), rest.len());
+    for (event, shown) in made.iter().zip(rest) {
+        // Everything but the time, which stands behind `re`.
+        let shown_time =
+            shown.split("\"time\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("each has a time");
+        let time = event.split('"').nth(3).expect("the time is first");
+        assert_eq!(time.len(), shown_time.len(), "{event}");
+        let mut out = Vec::new();
+        client::write_event(&mut out, Some(1), &event.replace(time, shown_time));
+        assert_eq!(String::from_utf8_lossy(&out), shown);
+    }
+}
+
+const FIRST: &str = "127.0.0.1:10000";
+const SECOND: &str = "127.0.0.1:20000";
+
+/// One of each kind of event, as the page shows them.
+fn events() -> Vec<String> {
+    let note = Some(NoteId(7));
+    let log = Log::new(FIRST);
+    let mut monitor = log.monitor(Filter::default()).expect("it is the first");
+    log.client_request(note, "PUT", "/note/7", br#"{"title":"a"}"#);
+    log.replica_request(note, Step::Tell, FIRST, SECOND, 3, 17);
+    log.replica_reply(note, Step::Tell, SECOND, FIRST, 612_500);
+    log.client_reply(note, "PUT", "/note/7", br#"{"res":200}"#, 750_000);
+    log.view(2, FIRST, "127.0.0.1:10000,127.0.0.1:30000", "");
+    let mut events = monitor.next().now_or_never().expect("they are there");
+    let joiner = Log::new(SECOND);
+    let mut monitor = joiner.monitor(Filter::default()).expect("it is the first");
+    joiner.joined(3, 42);
+    events.extend(monitor.next().now_or_never().expect("it is there"));
+    (0..MONITOR_EVENTS_MAX + 12).for_each(|_| joiner.joined(3, 42));
+    events.extend(monitor.next().now_or_never().and_then(|mut all| all.pop()));
+    events.push(monitor.quiet());
+    events
+}
+
+#[test]
+fn the_table_of_events_names_exactly_those_that_are_shown() {
+    let kind =
+        |json: &str| json.split("\"event\":\"").nth(1).and_then(|rest| rest.split('"').next()).map(str::to_owned);
+    let shown: BTreeSet<_> = rows(section("### Monitoring")).iter().map(|row| Some(word(row[0]).to_owned())).collect();
+    assert_eq!(shown, events().iter().map(|event| kind(event)).collect());
+    for (row, event) in rows(section("### Monitoring")).iter().zip(events_by_table()) {
+        let object: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&event).expect("it is an object");
+        for member in object.keys().filter(|key| !["time", "event", "at", "note"].contains(&key.as_str())) {
+            let same = row[2].starts_with("the same") && ["method", "path", "body"].contains(&member.as_str());
+            assert!(same || row[2].contains(&format!("`{member}`")), "{} has `{member}`", row[0]);
+        }
+    }
+}
+
+/// The events in the order of the table.
+fn events_by_table() -> Vec<String> {
+    let events = events();
+    let of = |kind: &str| events.iter().find(|event| event.contains(&format!("\"event\":\"{kind}\""))).cloned();
+    rows(section("### Monitoring")).iter().filter_map(|row| of(word(row[0]))).collect()
+}
+
+/// The text of a source file.
+fn source(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The fields of each struct in a source file.
+fn structs(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut structs: Vec<(String, Vec<String>)> = Vec::new();
+    let mut inside = false;
+    for line in text.lines() {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        if let Some(rest) = line.strip_prefix("struct ") {
+            inside = line.ends_with('{');
+            structs.push((rest.split([' ', '<', '(']).next().unwrap_or(rest).to_owned(), Vec::new()));
+        } else if line == "}" {
+            inside = false;
+        } else if inside && !line.trim_start().starts_with(['/', '#']) {
+            let field = line.trim().trim_start_matches("pub ").split(':').next().unwrap_or_default();
+            structs.last_mut().expect("a struct is open").1.push(field.trim_start_matches("r#").to_owned());
+        }
+    }
+    structs
+}
+
+/// `MovedTo` as `moved_to`.
+fn snake(name: &str) -> String {
+    let mut text = String::new();
+    for char in name.chars() {
+        if char.is_ascii_uppercase() && !text.is_empty() {
+            text.push('_');
+        }
+        text.push(char.to_ascii_lowercase());
+    }
+    text
+}
+
+#[test]
+fn every_member_of_every_message_is_described() {
+    let headings: Vec<_> = DOCUMENT.lines().filter(|line| line.starts_with("#### ")).collect();
+    let mut described = 0;
+    for (name, fields) in structs(&source("src/protocol/message.rs")) {
+        let message = format!("`{}`", snake(&name));
+        let text = match name.as_str() {
+            "Envelope" | "Payload" => continue,
+            "Hello" | "Settings" | "Position" | "Got" | "Proof" => section("## Links between replicas"),
+            _ => match headings.iter().find(|heading| heading.contains(&message)) {
+                Some(heading) => section(heading),
+                None => section(&format!("#### {message}")),
+            },
+        };
+        for field in fields {
+            let named = text.contains(&format!("`{field}`")) || text.contains(&format!("\"{field}\""));
+            assert!(named, "{message} has a member `{field}`, which its section does not name");
+            described += 1;
+        }
+    }
+    assert!(described > 60, "{described} members: the source is read wrongly");
+}
+
+#[test]
+fn the_tables_of_requests_name_exactly_the_verbs_and_members() {
+    let unknown = client::parse(br#"{"type":"?"}"#).expect_err("there is no such verb").failure.msg;
+    let verbs: Vec<_> = unknown.rsplit("clients may send ").next().unwrap_or_default().split(", ").collect();
+    let rows = rows(section("### Requests"));
+    let words: Vec<_> = rows.iter().map(|row| word(row[0])).collect();
+    assert_eq!(words[..verbs.len()], verbs);
+    let mut members: BTreeSet<String> = words[verbs.len()..].iter().map(ToString::to_string).collect();
+    members.insert("type".to_owned());
+    let text = source("src/protocol/client.rs");
+    let known = structs(&text).into_iter().find(|(name, _)| name == "Members").expect("members are read by a struct").1;
+    assert_eq!(members, known.into_iter().collect());
+}
+
+#[test]
+fn the_table_of_refused_hellos_names_exactly_the_words_of_the_code() {
+    let text = source("src/link/hello.rs");
+    let start = text.find("fn word(&self) -> &'static str").expect("a refusal has a word");
+    let body = text[start..].split("\n    }\n").next().unwrap_or_default();
+    let words: BTreeSet<_> = body.split('"').skip(1).step_by(2).collect();
+    let shown: BTreeSet<_> = rows(section("### Hello")).iter().map(|row| word(row[0])).collect();
+    let unknown: Vec<_> = words.iter().filter(|word| !shown.contains(*word)).collect();
+    assert!(words.len() > 4 && unknown.is_empty(), "not in the table: {unknown:?}");
 }
 
 #[test]
@@ -291,6 +452,12 @@ fn limits_are_those_of_the_code() {
         ("messages that a link keeps for a peer", mebibytes(LINK_BYTES_MAX)),
         ("open writes at a replica", grouped(OPEN_WRITES_MAX)),
         ("open writes at a replica", mebibytes(OPEN_WRITE_BYTES_MAX)),
+        ("monitors of a replica; of a connection", grouped(MONITORS_MAX)),
+        ("events that wait for a monitor", grouped(MONITOR_EVENTS_MAX)),
+        ("events that wait for a monitor", mebibytes(MONITOR_BYTES_MAX)),
+        ("a monitor without an event", minutes(IDLE_MS_MAX)),
+        ("a connection of a client with nothing to do", minutes(IDLE_MS_MAX)),
+        ("a frame or line, from its first byte to its last; and the first byte of a connection", seconds(FRAME_MS_MAX)),
         ("open requests of a connection", grouped(limits.pipeline)),
         ("connections of clients at a replica", grouped(limits.connections)),
         ("connections of clients at a replica", grouped(limits.connections_per_address)),
@@ -322,6 +489,10 @@ fn grouped(number: usize) -> String {
 
 fn mebibytes(bytes: usize) -> String {
     format!("{} MiB", bytes / (1024 * 1024))
+}
+
+fn minutes(ms: u64) -> String {
+    format!("{} minutes", ms / 60_000)
 }
 
 fn seconds(ms: u64) -> String {

@@ -4,6 +4,7 @@ mod cluster;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 
 use cluster::{Cluster, PATIENCE};
@@ -66,6 +67,31 @@ fn the_session_of_thirty_seconds_goes_as_shown() {
             replies.read_line(&mut reply).unwrap_or_else(|error| panic!("no reply to {}: {error}", turn[0]));
             assert_eq!(reply, format!("{}\n", turn[1]), "{mode}");
         }
+    }
+}
+
+#[test]
+fn the_sessions_at_a_shell_print_what_is_shown() {
+    for mode in ["remote-write", "local-write"] {
+        let cluster = Cluster::start(mode, 4, MEMORY);
+        let binary = Path::new(env!("CARGO_BIN_EXE_primacy")).parent().expect("it is in a folder").display();
+        let (mut inside, mut shown, mut printed) = (false, Vec::new(), Vec::new());
+        for line in DOCUMENT.lines() {
+            match (inside, line.strip_prefix("$ ")) {
+                (false, _) => inside = line == "```console session",
+                (true, _) if line == "```" => inside = false,
+                (true, Some(command)) => {
+                    // The bytes of addresses differ; those that are shown have none.
+                    let command = format!("PATH={binary}:$PATH; {}", command.replace("127.0.0.1", &cluster.host));
+                    printed.extend(
+                        run(&[], "bash", &["-c", &command]).expect("nothing is needed").lines().map(str::to_owned),
+                    );
+                }
+                (true, None) => shown.push(line.replace("127.0.0.1", &cluster.host)),
+            }
+        }
+        assert!(shown.len() > 10, "the sessions are there");
+        assert_eq!(printed, shown, "{mode}");
     }
 }
 

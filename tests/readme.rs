@@ -6,7 +6,7 @@ mod cluster;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use cluster::{Cluster, wait_for};
+use cluster::{Cluster, Process, wait_for};
 
 const DOCUMENT: &str = include_str!("../README.md");
 
@@ -33,7 +33,8 @@ fn blocks(fence: &str) -> Vec<&'static str> {
 
 /// A line of the page as this cluster has it: the page's fourth port lies where systems take ports for dialing.
 fn here(line: &str, cluster: &Cluster) -> String {
-    line.replace("127.0.0.1:40000", &cluster.replicas[3]).replace("127.0.0.1", &cluster.host)
+    let line = line.replace("127.0.0.1:40000", &cluster.replicas[3]).replace("127.0.0.1", &cluster.host);
+    line.replace("target/release/primacy", env!("CARGO_BIN_EXE_primacy"))
 }
 
 /// The turns of all sessions: a command is a line behind `$ `.
@@ -133,6 +134,92 @@ fn the_log_shows_what_is_shown() {
     let shown: BTreeSet<_> = shown.into_iter().collect();
     // The replies of three backups come in any order.
     assert_eq!(printed, shown);
+}
+
+/// A command of the page's `sh` blocks, without its comment.
+fn shell_lines(cluster: &Cluster) -> Vec<String> {
+    let lines = blocks("```sh").into_iter().map(|line| line.split("  #").next().unwrap_or(line).trim_end());
+    lines.map(|line| here(line, cluster)).collect()
+}
+
+/// The arguments of a line that runs the program, through cargo or not.
+fn arguments(line: &str) -> Option<Vec<&str>> {
+    let rest = line.strip_prefix("cargo run --release").map(|rest| rest.trim_start().trim_start_matches("-- "));
+    let rest = rest.or_else(|| line.strip_prefix(env!("CARGO_BIN_EXE_primacy")))?;
+    Some(rest.split_whitespace().map(|word| word.trim_matches('\'')).collect())
+}
+
+#[test]
+fn every_shell_line_does_what_it_says() {
+    let mut cluster = Cluster::start("remote-write", 4, "");
+    for _ in 0..2 {
+        cluster.http(0, "POST", "/note", r#"{"title":"a","body":"b"}"#);
+    }
+    for line in shell_lines(&cluster) {
+        match arguments(&line).as_deref() {
+            // Its own test measures what it can do.
+            Some(["bench", ..]) => {}
+            Some(["call", ..]) => assert!(run(&line).concat().contains(" 0 errors; ms: min "), "{line}"),
+            Some(["monitor", ..]) => {
+                let mut monitor = Process::spawn(cluster.folder.path(), &arguments(&line).expect("it has arguments"));
+                wait_for(&line, || {
+                    cluster.http(1, "PUT", "/note/2", r#"{"title":"b"}"#);
+                    !monitor.out().is_empty()
+                });
+                monitor.signal("INT");
+                assert_eq!(monitor.wait(), 0, "{line}");
+            }
+            Some(replicas) => starts(&cluster.host, replicas),
+            // Programs of others, which measure for seconds; the requests are those of the sessions.
+            None if ["wrk ", "hey ", "echo 'wrk."].iter().any(|other| line.starts_with(other)) => {}
+            None => assert!(run(&line).concat().starts_with("{\"res\":200,"), "{line}"),
+        }
+    }
+    cluster.process(0).signal("TERM");
+    assert_eq!(cluster.process(0).wait(), 0);
+}
+
+/// Whether replicas that are started so do start, in a folder and on a loopback address of their own.
+fn starts(host: &str, arguments: &[&str]) {
+    let mut cluster = Cluster::configure("remote-write", 4, "");
+    let own = |word: &&str| {
+        word.replace(host, &cluster.host).replace("/tmp/", &format!("{}/", cluster.folder.path().display()))
+    };
+    let arguments: Vec<_> = arguments.iter().map(own).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let process = cluster.spawn(&arguments);
+    match arguments.first() {
+        // By itself it waits for the others.
+        Some(&"replica") => wait_for("the banner", || !cluster.process(process).out().is_empty()),
+        _ => cluster.wait_ready(),
+    }
+    cluster.process(process).signal("TERM");
+    assert_eq!(cluster.process(process).wait(), 0, "{arguments:?}");
+}
+
+#[test]
+fn an_event_of_a_monitor_has_the_members_that_are_shown() {
+    let cluster = Cluster::start("remote-write", 4, "");
+    let shown = here(blocks("```text event")[0], &cluster);
+    for _ in 0..2 {
+        cluster.http(0, "POST", "/note", r#"{"title":"a","body":"b"}"#);
+    }
+    let arguments = ["monitor", &cluster.replicas[1], "--note", "2", "--replica", &cluster.replicas[0]];
+    let monitor = Process::spawn(cluster.folder.path(), &arguments);
+    let mut printed = None;
+    wait_for("an event", || {
+        cluster.http(1, "PUT", "/note/2", r#"{"title":"b"}"#);
+        printed = monitor.out().into_iter().find(|line| line.contains("replica_request"));
+        printed.is_some()
+    });
+    let members = |line: &str| {
+        let mut event: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).expect("it is JSON");
+        for differs in ["time", "link", "frame"] {
+            assert!(event.remove(differs).is_some(), "{line} has no {differs}");
+        }
+        event
+    };
+    assert_eq!(printed.as_deref().map(members), Some(members(&shown)));
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn the_log_goes_to_stdout_and_diagnostics_to_stderr() {
 #[test]
 fn the_log_can_be_json() {
     let [stdout, stderr] = shown(LogStyle::Json, None, act);
-    assert_eq!(stdout, [r#""event":"client_request","method":"GET","path":"/note/1","body":""}"#]);
+    assert_eq!(stdout, [r#""event":"client_request","method":"GET","path":"/note/1","body":"","at":"a:1"}"#]);
     assert_eq!(stderr.len(), 1);
 }
 

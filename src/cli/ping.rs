@@ -17,6 +17,9 @@ const PING: &str = r#"{"type":"ping"}"#;
 /// Significant digits of the times that are kept.
 const DIGITS: u8 = 3;
 
+/// The longest time that is kept as it is, in ns: an hour. Longer ones count as that.
+const NS_MAX: u64 = 3_600_000_000_000;
+
 /// From one line of progress to the next.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -34,8 +37,7 @@ pub(super) async fn ping(call: &Call, count: u64) -> Result<(), CallError> {
     let mut line = Line::open(call).await?;
     let interrupt = signals::interrupt().map_err(CallError::Start)?;
     tokio::pin!(interrupt);
-    let histogram = Histogram::new(DIGITS).expect("three digits are allowed");
-    let mut times = Times { histogram, errors: 0, began: Instant::now() };
+    let mut times = Times::begin();
     let mut shown = times.began;
     for _ in 0..count {
         let start = Instant::now();
@@ -67,6 +69,11 @@ fn progress(times: &Times) {
 }
 
 impl Times {
+    fn begin() -> Times {
+        let histogram = Histogram::new_with_bounds(1, NS_MAX, DIGITS).expect("the bounds and three digits are allowed");
+        Times { histogram, errors: 0, began: Instant::now() }
+    }
+
     fn record(&mut self, took: Duration, kind: Kind) -> Result<(), CallError> {
         if kind == Kind::Monitoring {
             return Err(CallError::Endless);
@@ -98,8 +105,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn times_are_told_in_ms() {
-        let began = Instant::now();
-        let mut times = Times { histogram: Histogram::new(DIGITS).unwrap(), errors: 0, began };
+        let mut times = Times::begin();
         for us in 1..=1000 {
             let kind = if us == 7 { Kind::Error } else { Kind::Answer };
             times.record(Duration::from_micros(us), kind).unwrap();

@@ -2,7 +2,7 @@
 
 use primacy::note::NoteId;
 
-use super::call::{Call, CallError, Kind, Line, print};
+use super::call::{Call, CallError, Line, print};
 use super::signals;
 
 /// How each event's frame begins: what follows is the event.
@@ -42,10 +42,9 @@ pub(super) async fn monitor(call: &Call, watched: &Watched) -> Result<(), CallEr
             () = &mut interrupt => return Ok(()),
             json = line.receive() => json?,
         };
-        match (Kind::of(&json), json.strip_prefix(EVENT)) {
-            (Kind::Event, Some(members)) => print(&[b"{", members].concat())?,
-            // Nothing else was asked for.
-            _ => {}
+        // Nothing else was asked for.
+        if let Some(members) = json.strip_prefix(EVENT) {
+            print(&[b"{", members].concat())?;
         }
     }
 }

@@ -45,7 +45,8 @@ pub(crate) enum Command {
     /// Ask every replica of the configuration for its state
     ///
     /// Links are summed up for each replica: how many of them are up, connections opened, frames sent, and the longest of
-    /// their round trips in ms. The exit code is 1 where no replica answers.
+    /// their round trips in ms. Below stands each view that they know, and which of them know it. The exit code is 1 where
+    /// no replica answers.
     Status {
         /// Print one JSON array on a line, of what each replica answers, or its address and the error
         #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use primacy::protocol::status::{LinkStatus, Status};
+use primacy::protocol::status::{LinkStatus, Status, ViewStatus};
 
 use super::status::Answer;
 
@@ -25,7 +25,7 @@ const HEADS: [&str; 12] = [
 /// What stands where there is no value.
 const NONE: &str = "-";
 
-/// The answers, one line each; its `Display` ends with a newline.
+/// The answers, one line each, and the views that they tell of; its `Display` ends with a newline.
 #[derive(Debug)]
 pub(super) struct Table<'a>(pub(super) &'a [Answer]);
 
@@ -41,8 +41,32 @@ impl fmt::Display for Table<'_> {
             let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             writeln!(f, "{}", cells.join("  ").trim_end())?;
         }
-        Ok(())
+        self.views().iter().try_for_each(|(view, whose)| writeln!(f, "{}", view_line(view, whose)))
     }
+}
+
+impl Table<'_> {
+    /// Each view that anybody has, the newest first, and who has it: where not all agree, somebody is behind or cut off.
+    fn views(&self) -> Vec<(&ViewStatus, Vec<&str>)> {
+        let mut views: Vec<(&ViewStatus, Vec<&str>)> = Vec::new();
+        for answer in self.0 {
+            let Answer::Status(status) = answer else { continue };
+            let Some(view) = &status.view else { continue };
+            match views.iter_mut().find(|(known, _)| *known == view) {
+                Some((_, whose)) => whose.push(&status.replica),
+                None => views.push((view, vec![&status.replica])),
+            }
+        }
+        views.sort_by_key(|(view, _)| std::cmp::Reverse(view.epoch));
+        views
+    }
+}
+
+fn view_line(view: &ViewStatus, whose: &[&str]) -> String {
+    let list = |names: &[String]| if names.is_empty() { NONE.to_owned() } else { names.join(", ") };
+    let (in_sync, joining) = (list(&view.in_sync), list(&view.joining));
+    let (epoch, primary, whose) = (view.epoch, &view.primary, whose.join(", "));
+    format!("view {epoch}: primary {primary}; in sync {in_sync}; joining {joining}; known to {whose}")
 }
 
 /// A replica's cells: all of them, or its name and why it says nothing.
@@ -77,7 +101,6 @@ fn cells(status: &Status) -> [String; HEADS.len()] {
 #[cfg(test)]
 mod tests {
     use primacy::protocol::ids::Epoch;
-    use primacy::protocol::status::ViewStatus;
 
     use super::*;
 
@@ -132,6 +155,7 @@ replica          role      epoch  in sync  notes   items owned  controller      
 127.0.0.1:10000  primary   12     yes      100000  100001       127.0.0.1:10000  371       1/2       4       80      0.210
 127.0.0.1:20000  unreachable: Connection refused
 127.0.0.1:30000  starting  -      no       0       0            -                -         0/0       0       0       -
+view 12: primary 127.0.0.1:10000; in sync 127.0.0.1:10000; joining -; known to 127.0.0.1:10000
 ";
         assert_eq!(Table(&answers).to_string(), expected);
     }

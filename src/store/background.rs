@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -24,6 +24,10 @@ const JOBS_MAX: usize = 8;
 
 /// A frame of a snapshot ends at the record that passes this, far below the longest payload.
 const SNAPSHOT_FRAME_BYTES: usize = 1024 * 1024;
+
+/// After each chunk of a snapshot, so that the disk is nearly always free for commits. At most 64 MiB a second are written,
+/// and the journal grows by less meanwhile, however fast commits come.
+const CHUNK_PAUSE: Duration = Duration::from_millis(4);
 
 /// What is to be done.
 #[derive(Debug)]
@@ -167,12 +171,9 @@ impl Worker {
 
     fn run(mut self, jobs: &Receiver<Job>, done: &SyncSender<Outcome<Done>>) {
         for job in jobs {
-            let (paced, start) = (matches!(job, Job::Chunk(_)), Instant::now());
+            let pause = if matches!(job, Job::Chunk(_)) { CHUNK_PAUSE } else { Duration::ZERO };
             let outcome = self.carry_out(job);
-            if paced {
-                // A snapshot has the disk at most half of the time; the other half is for commits alone.
-                std::thread::sleep(start.elapsed());
-            }
+            std::thread::sleep(pause);
             let failed = outcome.is_err();
             if let Err(error) = &outcome {
                 publish_failure(&self.progress, error);

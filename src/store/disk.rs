@@ -4,11 +4,12 @@
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 
 /// Folders and files, with nothing durable before it is synced: a file's bytes by [`DiskFile::sync`], its name by
 /// [`Disk::sync_folder`].
@@ -51,6 +52,9 @@ pub trait DiskFile: fmt::Debug + Send {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes all that was written durable, with as much of the length as it takes to read it back.
     fn sync(&mut self) -> io::Result<()>;
+    /// Begins to write out what is at `offset`, without waiting and without making it durable: only a hint, so that a later
+    /// sync has less to do.
+    fn begin_write_out(&mut self, _offset: u64, _bytes: u64) {}
     /// Reserves room and makes the file this long; what was not written reads as zeros.
     fn allocate(&mut self, length: u64) -> io::Result<()>;
 }
@@ -130,6 +134,12 @@ impl DiskFile for RealFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    fn begin_write_out(&mut self, offset: u64, bytes: u64) {
+        // Linux writes out what it shall not keep in memory, and nobody reads a snapshot before the next start. Where the
+        // system takes no hint, nothing is wrong.
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(bytes), Advice::DontNeed);
     }
 
     fn allocate(&mut self, length: u64) -> io::Result<()> {

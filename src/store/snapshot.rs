@@ -11,9 +11,10 @@ use super::error::{Doing as _, StoreError};
 use super::format::{FRAME_HEAD_BYTES, Header, Kind, seal_frame};
 use super::segment::{Numbered, temporary};
 
-/// Written bytes after which a snapshot is synced. Otherwise much of it would go to the disk at once, and the commits of
-/// that moment would wait behind it; so they wait about as long as for one of their own.
-const SYNC_BYTES: u64 = 256 * 1024;
+/// Bytes after which the system is asked to write them out. Otherwise all would go to the disk at once, at the end, and the
+/// commits of that moment would wait behind it. They are not synced: each sync of a file that grows takes the file system's
+/// own journal with it, and commits wait for that, too.
+const WRITE_OUT_BYTES: u64 = 256 * 1024;
 
 /// A snapshot that is being written, under a temporary name.
 #[derive(Debug)]
@@ -24,7 +25,8 @@ pub(super) struct SnapshotFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
     at: u64,
-    synced: u64,
+    /// Up to here the system was asked to write out.
+    going_out: u64,
     frames: u64,
     /// Room for a frame's head, then the payload.
     buffer: Vec<u8>,
@@ -44,10 +46,10 @@ impl SnapshotFile {
         let header = Header { kind: Kind::Snapshot, store, number, sequence }.encode();
         file.write_at(0, &header).doing("write", &path)?;
         let at = header.len() as u64;
-        Ok(SnapshotFile { disk, folder, number, path, file, at, synced: 0, frames: 0, buffer: Vec::new() })
+        Ok(SnapshotFile { disk, folder, number, path, file, at, going_out: 0, frames: 0, buffer: Vec::new() })
     }
 
-    /// Appends what `fill` puts into the buffer, in a frame; nothing where it puts nothing. Now and then this syncs.
+    /// Appends what `fill` puts into the buffer, in a frame; nothing where it puts nothing.
     pub(super) fn add(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), StoreError> {
         self.buffer.clear();
         self.buffer.resize(FRAME_HEAD_BYTES, 0);
@@ -60,9 +62,9 @@ impl SnapshotFile {
         seal_frame(&mut self.buffer, self.frames);
         self.file.write_at(self.at, &self.buffer).doing("write", &self.path)?;
         self.at += self.buffer.len() as u64;
-        if self.at - self.synced >= SYNC_BYTES {
-            self.file.sync().doing("sync", &self.path)?;
-            self.synced = self.at;
+        if self.at - self.going_out >= WRITE_OUT_BYTES {
+            self.file.begin_write_out(self.going_out, self.at - self.going_out);
+            self.going_out = self.at;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod cluster;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use cluster::{Cluster, Process, wait_for};
@@ -80,7 +81,11 @@ fn masked(line: &str) -> String {
 }
 
 fn run(command: &str) -> Vec<String> {
-    let output = Command::new("bash").args(["-c", command]).output().expect("bash runs");
+    run_in(Path::new("."), command)
+}
+
+fn run_in(folder: &Path, command: &str) -> Vec<String> {
+    let output = Command::new("bash").args(["-c", command]).current_dir(folder).output().expect("bash runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {errors}\nthe sessions need curl and nc");
     String::from_utf8(output.stdout).expect("what is printed is UTF-8").lines().map(masked).collect()
@@ -156,6 +161,13 @@ fn every_shell_line_does_what_it_says() {
         cluster.http(0, "POST", "/note", r#"{"title":"a","body":"b"}"#);
     }
     for line in shell_lines(&cluster) {
+        // Their tests are of their own, and what they run is long.
+        if let Some((_, rest)) = line.split_once(" --example ") {
+            let name = rest.split(' ').next().unwrap_or_default();
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+            assert!(folder.join(format!("{name}.rs")).is_file() || folder.join(name).is_dir(), "{line}");
+            continue;
+        }
         match arguments(&line).as_deref() {
             // Its own test measures what it can do.
             Some(["bench", ..]) => {}
@@ -172,7 +184,10 @@ fn every_shell_line_does_what_it_says() {
             Some(replicas) => starts(&cluster.host, replicas),
             // Programs of others, which measure for seconds; the requests are those of the sessions.
             None if ["wrk ", "hey ", "echo 'wrk."].iter().any(|other| line.starts_with(other)) => {}
-            None => assert!(run(&line).concat().starts_with("{\"res\":200,"), "{line}"),
+            None => {
+                let printed = run_in(cluster.folder.path(), &line).concat();
+                assert!(!line.starts_with("curl ") || printed.starts_with("{\"res\":200,"), "{line}: {printed}");
+            }
         }
     }
     cluster.process(0).signal("TERM");

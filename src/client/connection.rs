@@ -65,7 +65,7 @@ impl Connection {
                     Ok(())
                 }
                 Ok(Err(_)) => Err(ended()),
-                Err(_) => Err(Cause::Full(due - since)),
+                Err(_) => Err(Cause::Full(due.saturating_duration_since(since))),
             },
             Err(TrySendError::Closed(_)) => Err(ended()),
         };

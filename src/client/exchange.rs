@@ -51,7 +51,7 @@ impl Submission {
     }
 
     fn patience(&self) -> Duration {
-        self.due - self.since
+        self.due.saturating_duration_since(self.since)
     }
 }
 
@@ -132,6 +132,11 @@ impl Exchange {
             let Some(submission) = self.waiting.pop_front() else { return };
             // Nobody waits for it any more, so it need not happen.
             if submission.answer.is_closed() {
+                continue;
+            }
+            if submission.due <= now {
+                let patience = submission.patience();
+                submission.end(false, Cause::Late(patience));
                 continue;
             }
             self.seq += 1;
@@ -312,6 +317,14 @@ mod tests {
         let _kept = submit(&mut exchange, 100);
         assert!(frames(&mut exchange).ends_with(b"\"seq\":1}"));
         assert!(exchange.ends().0.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_too_late_is_not_sent() {
+        let mut exchange = Exchange::new(9, 9);
+        let mut late = submit(&mut exchange, 0);
+        assert!(frames(&mut exchange).is_empty());
+        assert!(!late.try_recv().unwrap().unwrap_err().sent);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,9 @@
 //! cargo run --release --example fuzz_http -- --address 127.0.0.1:9988 --seed 7
 //! ```
 //!
+//! It is for a whole listener under load, over sockets: memory, hanging, answers to the wrong client. `fuzz/` has the
+//! targets that look into parsers, guided by what code an input reaches.
+//!
 //! Each connection sends a few whole requests, then some that were changed at random, and at last asks for a note whose
 //! number is its own, the marker. It checks that
 //!

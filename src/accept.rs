@@ -97,7 +97,10 @@ pub async fn accept<F>(
         let mut stopped = std::pin::pin!(stopped(stop));
         loop {
             tokio::select! {
+                biased;
                 () = &mut stopped => break,
+                Some(ended) = door.tasks.join_next() => report(ended),
+                Some(ended) = door.placeless.join_next() => report(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, address)) => door.take(stream, address.ip(), &serve),
                     Err(error) if is_of_one_connection(&error) => {}
@@ -106,8 +109,6 @@ pub async fn accept<F>(
                         tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                     }
                 },
-                Some(ended) = door.tasks.join_next() => report(ended),
-                Some(ended) = door.placeless.join_next() => report(ended),
             }
         }
     }

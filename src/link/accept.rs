@@ -144,14 +144,15 @@ impl<'a> Receiver<'a> {
             let connection = self.place.connection();
             self.input.reserve(READ_BYTES);
             tokio::select! {
+                biased;
+                () = told(&mut self.stop) => return Err(Reason::Stopped),
+                () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
                 read = self.stream.read_buf(&mut self.input) => match read? {
                     0 => return Err(Reason::Closed),
                     _ => continue,
                 },
                 () = self.alarm.at(self.owed.at), if !self.shared.delay.is_some() => {}
                 () = self.timer.at(self.owed.at), if self.shared.delay.is_some() => {}
-                () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
-                () = told(&mut self.stop) => return Err(Reason::Stopped),
             }
             self.say_got().await?;
         }
@@ -196,6 +197,7 @@ impl<'a> Receiver<'a> {
     async fn hand_over(&mut self, mut envelopes: Vec<Envelope>) -> Result<(), Reason> {
         let connection = self.place.connection();
         let permit = tokio::select! {
+            biased;
             permit = self.shared.events.reserve() => permit.map_err(|_| Reason::Stopped)?,
             () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
             () = told(&mut self.stop) => return Err(Reason::Stopped),
@@ -251,6 +253,7 @@ impl<'a> Receiver<'a> {
         let (wanted, connection) = (first.epoch, self.place.connection());
         let mut epoch = self.shared.epoch.clone();
         tokio::select! {
+            biased;
             // Where the loop that publishes epochs is gone, the replica stops.
             reached = epoch.wait_for(|epoch| *epoch >= wanted) => reached.map(|_| ()).map_err(|_| Reason::Stopped),
             () = replaced(&mut self.replaced, connection) => Err(Reason::Replaced),

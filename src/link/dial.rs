@@ -377,21 +377,22 @@ impl Carrier<'_> {
             }
             let (deadline, overdue) = self.deadline();
             tokio::select! {
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => match written {
-                    Err(error) => return error.into(),
-                    Ok(_) => self.stalls_at = Some(Instant::now() + PROGRESS_WAIT),
-                },
+                biased;
+                () = told(&mut stop), if self.stop_at.is_none() => {
+                    self.stop_at = Some(Instant::now() + FLUSH_WAIT);
+                }
                 read = reader.read_buf(input) => match read {
                     Err(error) => return error.into(),
                     Ok(0) => return Reason::Closed,
                     Ok(_) => {}
                 },
+                () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
+                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => match written {
+                    Err(error) => return error.into(),
+                    Ok(_) => self.stalls_at = Some(Instant::now() + PROGRESS_WAIT),
+                },
                 () = self.link.wake.notified() => {}
                 () = self.timer.at(self.next_due), if self.output.is_empty() => {}
-                () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
-                () = told(&mut stop), if self.stop_at.is_none() => {
-                    self.stop_at = Some(Instant::now() + FLUSH_WAIT);
-                }
             }
         }
     }

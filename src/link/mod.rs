@@ -392,6 +392,7 @@ impl Shared {
     async fn tell(&self, event: LinkEvent) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
+            biased;
             _ = self.events.send(event) => {}
             () = told(&mut stop) => {}
         }

@@ -74,6 +74,7 @@ async fn serve(
 ) -> End {
     let patience = if welcome { FRAME_MS_MAX } else { HELLO_MS_MAX };
     let beginning = tokio::select! {
+        biased;
         _ = stop.wait_for(|stop| *stop) => return End::Stopped,
         begun = timeout(Duration::from_millis(patience), begin(&mut stream, &service)) => begun,
     };

@@ -5,6 +5,8 @@
 mod simulation;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use clap::Parser;
@@ -25,6 +27,9 @@ struct Options {
     /// Runs this one seed and prints what happens.
     #[arg(long)]
     replay: Option<u64>,
+    /// How many runs go on at the same time.
+    #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
     /// Goes on after a failure.
     #[arg(long)]
     keep_going: bool,
@@ -38,30 +43,59 @@ fn main() -> ExitCode {
     let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} seeds, {per_sec}, {eta} left")
         .expect("the template names only fields that exist");
     let progress = ProgressBar::new(options.seeds).with_style(style);
-    let (started, mut counts, mut failures) = (Instant::now(), Counts::default(), 0);
-    for seed in options.from..options.from + options.seeds {
-        match world::run(seed).map_err(|failed| tell(&failed)) {
-            Ok(more) => counts.add(&more),
-            Err(why) => {
-                failures += 1;
-                progress.suspend(|| {
-                    println!("seed {seed}: {why}");
-                    println!("replay it: cargo run --release --example simulate -- --replay {seed}");
-                });
-                if !options.keep_going {
-                    break;
-                }
-            }
+    let run = Run { next: AtomicU64::new(options.from), failures: AtomicU64::new(0), options, progress };
+    let started = Instant::now();
+    let mut counts = Counts::default();
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..run.options.threads).map(|_| scope.spawn(|| run.seeds())).collect();
+        for worker in workers {
+            counts.add(&worker.join().expect("a worker catches the panics of the runs"));
         }
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    let seconds = started.elapsed().as_secs_f64();
+    });
+    run.progress.finish_and_clear();
+    let (seconds, failures) = (started.elapsed().as_secs_f64(), run.failures.into_inner());
+    let hours = counts.simulated_ms as f64 / 3_600_000.0;
     println!(
-        "{counts}\n{failures} failures; {:.0} requests a second of machine time",
-        counts.requests as f64 / seconds
+        "{counts}\n{failures} failures in {hours:.1} simulated hours; {seconds:.0} s on {} threads",
+        run.options.threads
     );
+    println!("{:.0} client requests a second", counts.requests as f64 / seconds);
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What all threads share.
+struct Run {
+    options: Options,
+    next: AtomicU64,
+    failures: AtomicU64,
+    progress: ProgressBar,
+}
+
+impl Run {
+    /// Runs seeds until there are no more, or one has failed.
+    fn seeds(&self) -> Counts {
+        let mut counts = Counts::default();
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            let stopped = !self.options.keep_going && self.failures.load(Ordering::Relaxed) > 0;
+            if stopped || seed >= self.options.from + self.options.seeds {
+                return counts;
+            }
+            match world::run(seed) {
+                Ok(more) => counts.add(&more),
+                Err(failed) => self.tell(seed, &failed),
+            }
+            self.progress.inc(1);
+        }
+    }
+
+    fn tell(&self, seed: u64, failed: &Failed) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.progress.suspend(|| {
+            println!("{}\nseed {seed}: {}", world::last_lines(seed), tell(failed));
+            println!("replay it: cargo run --release --example simulate -- --replay {seed}");
+        });
+    }
 }
 
 fn tell(failed: &Failed) -> String {

@@ -23,8 +23,11 @@ fn nothing_is_lost_and_nothing_is_stale() {
         match world::run(seed) {
             Ok(more) => counts.add(&more),
             Err(failed) => panic!(
-                "seed {seed} ({}): {}: {}\nreplay it: cargo run --release --example simulate -- --replay {seed}",
-                failed.plan.mode, failed.violation.rule, failed.violation.seen
+                "{}\nseed {seed} ({}): {}: {}\nreplay it: cargo run --release --example simulate -- --replay {seed}",
+                world::last_lines(seed),
+                failed.plan.mode,
+                failed.violation.rule,
+                failed.violation.seen
             ),
         }
     }

@@ -34,6 +34,9 @@ const REQUESTS_AFTER_FAULTS: usize = 20;
 /// Times past which something waits for ever.
 const ENDS_BEFORE: u64 = 200_000 * MS;
 
+/// Lines of a failed run's trace that are told at once.
+const LAST_LINES: usize = 40;
+
 /// Something that happens at a time. A `life` says for which life of a process it was planned.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
@@ -132,6 +135,12 @@ pub(crate) fn run(seed: u64) -> Result<Counts, Box<Failed>> {
 pub(crate) fn replay(seed: u64) -> (Vec<String>, Result<Counts, Box<Failed>>) {
     let (plan, rng) = Plan::of_seed(seed);
     World::new(plan, rng, true).run_all()
+}
+
+/// The last things that happened in a run, for who reads that it failed.
+pub(crate) fn last_lines(seed: u64) -> String {
+    let trace = replay(seed).0;
+    trace[trace.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
 /// Runs a seed with a rule switched off.

@@ -5,6 +5,8 @@ use primacy::note::NoteId;
 use primacy::protocol::message::{Ack, Commit, Message, Ready};
 use primacy::protocol::record::Value;
 
+use super::report::Fault;
+
 /// Declares the mutants, with the rule that each breaks.
 macro_rules! mutants {
     ($($(#[$doc:meta])* $variant:ident,)*) => {
@@ -77,6 +79,15 @@ mutants! {
 }
 
 impl Mutant {
+    /// The faults without which nothing would be seen of it, where those that a seed draws are rarely these.
+    pub(crate) fn needs(self) -> Option<&'static [Fault]> {
+        match self {
+            // The view that leaves it out must reach it late.
+            Mutant::StopsAndReads => Some(&[Fault::Stop, Fault::SlowLink]),
+            _ => None,
+        }
+    }
+
     /// What a link makes of a message, maybe one to the last replica: what it brings instead, in order. Each comes with whether
     /// it goes back to the sender.
     pub(crate) fn tamper(self, to_the_last: bool, mut message: Message) -> Vec<(bool, Message)> {

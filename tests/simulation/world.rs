@@ -22,7 +22,7 @@ use super::mutants::Mutant;
 use super::node::{Clock, Node};
 use super::plan::{DRIFT_PPM, MS, Plan};
 use super::questions::Question;
-use super::report::Counts;
+use super::report::{Counts, Fault};
 use super::workload::{Client, Knowledge, Wish};
 
 /// How soon after the faults all must be in sync and equal: who flapped waits up to a minute before it joins (V4).
@@ -143,10 +143,11 @@ pub(crate) fn last_lines(seed: u64) -> String {
     trace[trace.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// Runs a seed with a rule switched off.
+/// Runs a seed with a rule switched off, and with the faults that it takes to see it.
 pub(crate) fn run_mutant(seed: u64, mutant: Mutant) -> Result<Counts, Box<Failed>> {
     let (plan, rng) = Plan::of_seed(seed);
-    World::new(Plan { mutant: Some(mutant), ..plan }, rng, false).run_all().1
+    let faults = mutant.needs().map_or(plan.faults.clone(), <[Fault]>::to_vec);
+    World::new(Plan { mutant: Some(mutant), faults, ..plan }, rng, false).run_all().1
 }
 
 impl World {

@@ -1,7 +1,7 @@
 //! Replicas that come back: by a copy, or with the store that all is left of.
 
-use crate::simulation::history::Reply;
-use crate::simulation::scene::{MODES, Scene, at_each_step, scene};
+use crate::simulation::history::{Ask, Reply};
+use crate::simulation::scene::{MODES, Scene, at_each_step, scene, scene_with};
 
 /// One replica is down, and has missed changes and deletions.
 fn one_has_missed_something(scene: &mut Scene, replica: usize) {
@@ -62,6 +62,25 @@ fn notes_are_deleted_during_a_copy() {
             if place % 4 == 0 {
                 scene.run(1);
             }
+        }
+        scene.until_in_sync(&[0, 1, 2]);
+        scene.end();
+    });
+}
+
+#[test]
+fn notes_and_keys_of_several_chunks_are_copied_while_notes_are_deleted() {
+    scene_with(&[0], &MODES, 3, |scene| {
+        // A chunk of a copy has 1,000 notes, or 1,000 keys.
+        let posts: Vec<_> = (0..1_100).map(|n| scene.send(0, Ask::Post((100_000 + n, 0)), Some(100_000 + n))).collect();
+        let notes: Vec<_> = posts.into_iter().map(|place| scene.done(place)).collect();
+        scene.crash(2);
+        scene.until_in_sync(&[0, 1]);
+        scene.start(2);
+        scene.until("2 joins", |scene| scene.is_joining(2));
+        for note in notes.iter().step_by(40) {
+            scene.delete(1, *note);
+            scene.run(1);
         }
         scene.until_in_sync(&[0, 1, 2]);
         scene.end();

@@ -90,7 +90,7 @@
 //!   asked, `stores` opens its stores, `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
-//! * `config`: a checked configuration. `address`, `limits` and `secret` are parts of it; `load` reads it from what was `given`,
+//! * `config`: a checked configuration. `address`, `limits`, `secret` and `tokens` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
 //!   watches live.

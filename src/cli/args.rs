@@ -73,6 +73,9 @@ pub(crate) enum Command {
         /// a ping
         #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
         count: Option<u64>,
+        /// File with the token to show first, the first one in it, where the replica asks for one
+        #[arg(long, value_name = "FILE", env = "PRIMACY_TOKEN_FILE")]
+        token_file: Option<PathBuf>,
         /// How long to wait for the connection, and for each reply
         #[arg(long, value_name = "MS", default_value_t = 10_000)]
         timeout: u64,
@@ -154,6 +157,7 @@ fn help(key: &str) -> (&'static str, &'static str) {
         "secret_file" => {
             ("FILE", "The secret by which replicas prove themselves; or PRIMACY_SECRET, the secret itself")
         }
+        "token_file" => ("FILE", "Tokens of clients, one a line; without them, all may ask"),
         "insecure" => ("BOOL", "Hear replicas of other hosts without any proof [default: false]"),
         _ => ("VALUE", "As in config.json"),
     }

@@ -1,14 +1,16 @@
 //! `primacy call`: sends frames to a replica, and prints what comes back.
 
 use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use primacy::config::Address;
+use primacy::config::{Address, SecretFileError, Tokens, read_tokens};
 use primacy::net::TcpStream;
+use primacy::protocol::client;
 use primacy::protocol::codec::{self, FRAME_BYTES_MAX, LENGTH_BYTES};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -33,6 +35,17 @@ pub(super) struct Call {
     pub(super) hex: bool,
     /// How long a connection, and the next reply, may take.
     pub(super) patience: Duration,
+    /// The token to show first.
+    pub(super) token: Option<String>,
+}
+
+/// The token that a call shows: the first one of a file.
+pub(super) fn token_in(path: Option<&PathBuf>) -> Result<Option<String>, CallError> {
+    let read = |path: &PathBuf| match read_tokens(path) {
+        Ok(tokens) => Ok(Tokens::first(&tokens).to_owned()),
+        Err(source) => Err(CallError::TokenFile { path: path.clone(), source }),
+    };
+    path.map(read).transpose()
 }
 
 /// Why a call did not end well.
@@ -54,6 +67,10 @@ pub(super) enum CallError {
     Stdin(#[source] io::Error),
     #[error("cannot write to standard output: {0}; give it a terminal or file that can be written")]
     Stdout(#[source] io::Error),
+    #[error("{address} does not take the token: {reply}")]
+    Token { address: Address, reply: String },
+    #[error("--token-file: {} {source}", path.display())]
+    TokenFile { path: PathBuf, source: SecretFileError },
     #[error("{errors} of {replies} replies were errors")]
     Errors { errors: u64, replies: u64 },
     #[error("a monitor has no end, so that it can't be counted; leave --count out")]
@@ -101,7 +118,27 @@ impl Line {
         let stream = dialed.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
         let stream = stream.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
         let (sink, stream) = Framed::new(stream, codec::length_delimited()).split();
-        Ok(Line { call: call.clone(), sink, stream })
+        let mut line = Line { call: call.clone(), sink, stream };
+        if let Some(token) = &call.token {
+            line.show(token).await?;
+        }
+        Ok(line)
+    }
+
+    /// Shows a token, and waits until it is accepted. It is not printed, nor is its reply.
+    async fn show(&mut self, token: &str) -> Result<(), CallError> {
+        let Line { call, sink, stream } = self;
+        let hidden = Call { hex: false, ..call.clone() };
+        send(&hidden, sink, client::auth(token).into()).await?;
+        let reply = timeout(call.patience, stream.next()).await.map_err(|_| call.late())?;
+        let json = hidden.received(reply)?;
+        match Kind::of(&json) {
+            Kind::Error => {
+                let (address, reply) = (call.address.clone(), String::from_utf8_lossy(&json).into_owned());
+                Err(CallError::Token { address, reply })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends a frame.

@@ -104,9 +104,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let config = config::load(&flags.config, &flags.overrides)?;
             runtime()?.block_on(status::status(&config, Shown { json: *json, watch: *watch }))
         }
-        Some(Command::Call { address, frame, hex, count, timeout }) => {
+        Some(Command::Call { address, frame, hex, count, token_file, timeout }) => {
             let (address, frame, patience) = (address.clone(), frame.clone(), Duration::from_millis(*timeout));
-            let call = Call { address, frame, hex: *hex, patience };
+            let token = call::token_in(token_file.as_ref())?;
+            let call = Call { address, frame, hex: *hex, patience, token };
             runtime()?.block_on(async {
                 match count {
                     Some(count) => ping::ping(&call, *count).await,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use primacy::client::{Client, Options};
-use primacy::config::{Address, Config};
+use primacy::config::{Address, Config, Tokens};
 use primacy::protocol::status::Status;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
@@ -89,19 +89,21 @@ fn show(answers: &[Answer], shown: Shown) -> Result<(), Failure> {
 
 /// In config order.
 async fn ask_all(config: &Config) -> Vec<Answer> {
-    join_all(config.replicas.iter().map(ask)).await
+    let token = config.tokens.as_ref().map(Tokens::first);
+    join_all(config.replicas.iter().map(|address| ask(address, token))).await
 }
 
-async fn ask(address: &Address) -> Answer {
-    match ask_for_status(address).await {
+async fn ask(address: &Address, token: Option<&str>) -> Answer {
+    match ask_for_status(address, token).await {
         Ok(status) => Answer::Status(status),
         Err(error) => Answer::None { replica: address.to_string(), error },
     }
 }
 
 /// Asks once: what a replica says when it is asked again is another question.
-async fn ask_for_status(address: &Address) -> Result<Box<Status>, String> {
+async fn ask_for_status(address: &Address, token: Option<&str>) -> Result<Box<Status>, String> {
     let mut options = Options::new([address.to_string()]).map_err(|error| error.to_string())?;
+    options.token = token.map(str::to_owned);
     (options.attempts, options.timeout, options.connect_timeout) = (1, ANSWER_WAIT, ANSWER_WAIT);
     Client::with(&options).status().await.map_err(|error| error.cause.to_string())
 }
@@ -115,7 +117,7 @@ mod tests {
         let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = closed.local_addr().unwrap().port();
         drop(closed);
-        let answer = ask(&Address::new("127.0.0.1", port)).await;
+        let answer = ask(&Address::new("127.0.0.1", port), None).await;
         let Answer::None { replica, error } = &answer else { panic!("{answer:?}") };
         assert_eq!(replica, &format!("127.0.0.1:{port}"));
         assert!(error.starts_with("unreachable: "), "{error}");

@@ -35,6 +35,7 @@ impl Connection {
         let task = Task {
             address: address.clone(),
             connect_timeout: options.connect_timeout,
+            token: options.token.clone(),
             requests,
             exchange: Exchange::new(options.in_flight, options.queue),
             alarm: Alarm::new(),
@@ -86,6 +87,8 @@ fn ended() -> Cause {
 struct Task {
     address: Address,
     connect_timeout: Duration,
+    /// What each connection begins with.
+    token: Option<String>,
     requests: mpsc::Receiver<Submission>,
     exchange: Exchange,
     alarm: Alarm,
@@ -150,6 +153,7 @@ impl Task {
     /// Serves until nobody can ask any more, or the connection is lost.
     async fn serve(&mut self, mut stream: TcpStream) -> io::Result<()> {
         let mut open = true;
+        self.exchange.begin(self.token.as_deref());
         while open || !self.exchange.is_idle() {
             if open {
                 self.take_all();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::error::Cause;
 use super::reply;
-use super::request::Asking;
+use super::request::{Asking, frame_of_token};
 use crate::protocol::codec::{FRAME_BYTES_MAX, LENGTH_BYTES};
 
 /// Bytes of frames past which no more are made before these are written: a few writes' worth.
@@ -110,6 +110,14 @@ impl Exchange {
         }
     }
 
+    /// A connection begins: the token goes first, and nobody waits for its reply.
+    pub(super) fn begin(&mut self, token: Option<&str>) {
+        if let Some(token) = token {
+            self.out.extend_from_slice(&frame_of_token(token));
+            self.made += self.out.len() as u64;
+        }
+    }
+
     /// Whether another request may be handed over.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < self.waiting_max
@@ -184,6 +192,13 @@ impl Exchange {
             self.input.advance(LENGTH_BYTES);
             let json = self.input.split_to(length).freeze();
             match reply::re_of(&json) {
+                // The token's: where it was refused, so is all that followed it.
+                Some(0) if reply::is_error(&json) => {
+                    for (_, open) in self.open.drain() {
+                        let _ = open.answer.send(Ok(json.clone()));
+                    }
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, said(&json)));
+                }
                 // The reply to one that was late, perhaps.
                 Some(re) => {
                     if let Some(open) = self.open.remove(&re) {

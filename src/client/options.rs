@@ -40,6 +40,8 @@ pub struct Options {
     /// costs the replicas an entry in their table of keys. Without, a write whose connection broke ends as
     /// [`Effect::Unknown`](super::Effect::Unknown). Default: true.
     pub keys: bool,
+    /// The token to show, where the replicas ask for one. Default: none.
+    pub token: Option<String>,
 }
 
 /// What is wrong with [`Options`].
@@ -83,6 +85,7 @@ impl Options {
             in_flight: 128,
             queue: 1024,
             keys: true,
+            token: None,
         })
     }
 }

@@ -72,6 +72,11 @@ fn glance(json: &[u8]) -> Option<u64> {
     std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
 }
 
+/// Whether a reply is an `error`.
+pub(super) fn is_error(json: &[u8]) -> bool {
+    matches!(parse(json), Ok(Reply::Refused(_)))
+}
+
 /// Understands a reply.
 pub(super) fn parse(json: &[u8]) -> Result<Reply, Cause> {
     #[derive(Deserialize)]

@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::note::NoteId;
-use crate::protocol::codec::LENGTH_BYTES;
+use crate::protocol::client;
+use crate::protocol::codec::{self, LENGTH_BYTES};
 use crate::protocol::ids::Version;
 use crate::protocol::port::Call;
 use crate::protocol::request::{Operation, Page, Request, Write};
@@ -35,6 +36,13 @@ impl Asking {
         let length = u32::try_from(out.len() - at - LENGTH_BYTES).expect("a note is bounded far below 4 GiB");
         out[at..at + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
     }
+}
+
+/// The frame that shows a token.
+pub(super) fn frame_of_token(token: &str) -> BytesMut {
+    let mut frame = BytesMut::new();
+    codec::frame(&client::auth(token), &mut frame);
+    frame
 }
 
 /// The frame of a request: its length, and its JSON with this `seq`, in the canonical form of protocol.md.

@@ -33,6 +33,7 @@ pub const KEYS: &[&str] = &[
     "limits",
     "secret_file",
     "insecure",
+    "token_file",
 ];
 
 /// The secret itself, given by the environment alone: files are read by others, and so are command lines.
@@ -113,6 +114,7 @@ fn check(path: &Path, text: &str, overrides: &[Override]) -> Result<Config, Conf
     }
     config.secret = secret(&values)?;
     put(&values, "insecure", &mut config.insecure, yes_or_no)?;
+    put(&values, "token_file", &mut config.tokens, |given| secret_file(given, secret::read_tokens).map(Some))?;
     check_service_ports(&values, &config)?;
     check_limits(&values, &config)?;
     Ok(config)
@@ -257,15 +259,14 @@ fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
             let text = value.text().unwrap_or_default();
             text.parse().map(Some).map_err(|source| ConfigError::Secret { place: place.clone(), source })
         }
-        (None, Some(given)) => secret_file(given, |text| Ok(text.parse()?)).map(Some),
+        (None, Some(given)) => secret_file(given, |path| Ok(secret::read(path)?.parse()?)).map(Some),
     }
 }
 
-/// What `read` makes of a file with secrets.
-fn secret_file<T>(given: &Given, read: impl FnOnce(&str) -> Result<T, SecretFileError>) -> Result<T, ConfigError> {
+/// What `read` makes of the file with secrets that is named.
+fn secret_file<T>(given: &Given, read: impl FnOnce(&Path) -> Result<T, SecretFileError>) -> Result<T, ConfigError> {
     let path = given.read(path_in, || "write the path of a file".to_owned())?;
-    let place = given.place.clone();
-    secret::read(&path).and_then(|text| read(&text)).map_err(|source| ConfigError::SecretFile { place, path, source })
+    read(&path).map_err(|source| ConfigError::SecretFile { place: given.place.clone(), path, source })
 }
 
 /// The services of one host take the ports from `service` on; none may be over 65535, or taken by a replica there.

@@ -6,6 +6,7 @@ mod given;
 pub mod limits;
 pub mod load;
 mod secret;
+mod tokens;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,7 +16,8 @@ pub use address::Address;
 pub use error::ConfigError;
 pub use limits::Limits;
 pub use load::{KEYS, load};
-pub use secret::{SECRET_CHARS_MIN, Secret, SecretError, SecretFileError};
+pub use secret::{SECRET_CHARS_MIN, Secret, SecretError, SecretFileError, read_tokens};
+pub use tokens::{Tokens, TokensError};
 
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::message::Settings;
@@ -121,6 +123,8 @@ pub struct Config {
     pub secret: Option<Secret>,
     /// Hear replicas of other hosts without any proof.
     pub insecure: bool,
+    /// By which clients show that they may ask; without them, all may.
+    pub tokens: Option<Tokens>,
 }
 
 impl Config {
@@ -145,6 +149,7 @@ impl Config {
             limits: Limits::default(),
             secret: None,
             insecure: false,
+            tokens: None,
         }
     }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::tokens::{Tokens, TokensError};
+
 /// Fewest characters of a secret: 32 hex digits are 128 random bits. Whoever sees a connection begin can try secrets in
 /// peace, so a short one, or one that a person made up, is none.
 pub const SECRET_CHARS_MIN: usize = 32;
@@ -69,6 +71,14 @@ pub enum SecretFileError {
     /// It holds no secret.
     #[error("holds no secret: {0}")]
     Secret(#[from] SecretError),
+    /// It holds no tokens.
+    #[error("holds no tokens: {0}")]
+    Tokens(#[from] TokensError),
+}
+
+/// Reads a file with tokens.
+pub fn read_tokens(path: &Path) -> Result<Tokens, SecretFileError> {
+    Ok(read(path)?.parse()?)
 }
 
 /// Reads a text file that nobody but its owner and group may read.

@@ -136,6 +136,42 @@ pub fn parse(json: &[u8]) -> Result<Asked, NotUnderstood> {
     members.understand().map(|(timing, what)| Asked { seq, timing, what }).map_err(|failure| refuse(seq, failure))
 }
 
+/// A client's `auth`: the token by which it shows that it may ask.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auth<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    /// Comes back as `re`.
+    #[serde(default)]
+    pub seq: Option<u64>,
+    /// The token.
+    #[serde(borrow)]
+    pub token: Cow<'a, str>,
+}
+
+/// The JSON that shows a token. Its number is 0, so that the reply can be told from those to requests that count from 1.
+pub fn auth(token: &str) -> Vec<u8> {
+    format!("{{\"type\":\"auth\",\"seq\":0,\"token\":{}}}", serde_json::json!(token)).into_bytes()
+}
+
+/// Understands an `auth`; any other frame is none.
+pub fn parse_auth(json: &[u8]) -> Option<Auth<'_>> {
+    serde_json::from_slice(json).ok().filter(|auth: &Auth<'_>| auth.r#type == "auth")
+}
+
+/// The `seq` of any frame, where it can be read.
+pub fn seq_of(json: &[u8]) -> Option<u64> {
+    let head = serde_json::from_slice::<Head<'_>>(json).ok()?;
+    head.seq.and_then(|seq| number(seq).ok())
+}
+
+/// Appends the JSON of the reply to an `auth` that was accepted.
+pub fn write_authorized(out: &mut Vec<u8>, seq: Option<u64>) {
+    begin(out, "authorized", seq, 200);
+    out.push(b'}');
+}
+
 /// The frame is no JSON, or has a member that no verb has. A replica's message or an unknown type is told so rather than
 /// blamed for its members.
 fn not_members(json: &[u8], error: &serde_json::Error) -> NotUnderstood {

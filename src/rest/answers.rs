@@ -51,6 +51,8 @@ impl Draft {
             self.refuse(plan, &refusal);
         }
         match self.status {
+            // RFC 9110 section 11.6.1.
+            401 => put(&mut self.fields, &["WWW-Authenticate: Bearer realm=\"primacy\"\r\n"]),
             204 | 405 => put(&mut self.fields, &["Allow: ", plan.resource.allow(), "\r\n"]),
             // About as long as a change of view takes, in seconds.
             503 => put(&mut self.fields, &["Retry-After: 1\r\n"]),

@@ -28,6 +28,8 @@ pub(super) struct Client {
     alarm: Alarm,
     /// When anything last happened.
     idle_since: Instant,
+    /// Until when the client must have shown a token, where it must.
+    unlocked_by: Instant,
     /// When the request that is coming in began.
     request_since: Instant,
     /// Why the connection is no good for anything but what is open.
@@ -50,7 +52,7 @@ impl Client {
     pub(super) fn new(stream: Stream, service: Arc<Service>, exchange: Exchange) -> Client {
         // At most so many calls are open, and each answer is in one batch.
         let (sender, answers) = mpsc::channel(service.config.limits.pipeline.max(1));
-        let now = Instant::now();
+        let (now, prove_wait) = (Instant::now(), Duration::from_millis(service.config.limits.prove_ms));
         Client {
             stream,
             service,
@@ -59,6 +61,7 @@ impl Client {
             sender,
             alarm: Alarm::new(),
             idle_since: now,
+            unlocked_by: now + prove_wait,
             request_since: now,
             broken: None,
             monitor: None,
@@ -118,6 +121,9 @@ impl Client {
 
     /// A request's time runs from its first byte. While the replica has something to say, a client may be silent.
     fn deadline(&self, wants_input: bool) -> Option<Instant> {
+        if self.exchange.is_locked() {
+            return Some(self.unlocked_by);
+        }
         if wants_input && self.exchange.is_partial() {
             return Some(self.request_since + Duration::from_millis(FRAME_MS_MAX));
         }

@@ -72,7 +72,11 @@ async fn serve(
     links: LinkAcceptor,
     mut stop: watch::Receiver<bool>,
 ) -> End {
-    let patience = if welcome { FRAME_MS_MAX } else { HELLO_MS_MAX };
+    let patience = match welcome {
+        true if service.config.tokens.is_some() => service.config.limits.prove_ms,
+        true => FRAME_MS_MAX,
+        false => HELLO_MS_MAX,
+    };
     let beginning = tokio::select! {
         biased;
         _ = stop.wait_for(|stop| *stop) => return End::Stopped,
@@ -95,6 +99,7 @@ async fn serve(
         Ok(Some(Beginning::Requests(input))) if !welcome => refuse(&mut stream, &too_many(input.is_lines())).await,
         Ok(Some(Beginning::Requests(input))) => {
             let exchange = Exchange::new(input, service.config.limits.pipeline, service.log.clone());
+            let exchange = exchange.locked_by(service.config.tokens.as_ref());
             Client::new(stream, service, exchange).serve(stop).await
         }
     }
@@ -108,8 +113,8 @@ async fn begin(stream: &mut Stream, service: &Service) -> Option<Beginning> {
             None => {}
             Some(Speech::Http) => return Some(Beginning::Foreign(misdirected(&service.url).into_bytes())),
             Some(Speech::Unknown(byte)) => return Some(Beginning::Foreign(unknown(byte))),
-            Some(Speech::Lines) => return Some(Beginning::Requests(Input::new(true, buffer))),
-            Some(Speech::Frames) => break Input::new(false, buffer),
+            Some(Speech::Lines) => return Some(Beginning::Requests(service.input(true, buffer))),
+            Some(Speech::Frames) => break service.input(false, buffer),
         }
         read_some(stream, &mut buffer).await?;
     };

@@ -7,9 +7,10 @@ use bytes::BytesMut;
 use super::input::Input;
 use super::log::Logged;
 use crate::clock::Moment;
+use crate::config::Tokens;
 use crate::observe::classic::Log;
 use crate::protocol::client::{self, Asked, NotUnderstood, Wanted, Watch};
-use crate::protocol::codec::LENGTH_BYTES;
+use crate::protocol::codec::{FRAME_BYTES_MAX, LENGTH_BYTES};
 use crate::protocol::port::{Call, Said, Tag};
 use crate::protocol::request::{Code, Failure, Request};
 
@@ -52,6 +53,8 @@ pub(super) struct Exchange {
     watch: Option<(Option<u64>, Watch)>,
     /// The `seq` of the connection's monitor.
     monitor: Option<Option<u64>>,
+    /// Until the client has shown one of these, it is answered nothing.
+    locked: Option<Tokens>,
 }
 
 impl Exchange {
@@ -71,7 +74,20 @@ impl Exchange {
             log,
             watch: None,
             monitor: None,
+            locked: None,
         }
+    }
+
+    /// The same, but that the client must show one of these tokens first, if there are any. Until then no long request
+    /// is read.
+    pub(super) fn locked_by(mut self, tokens: Option<&Tokens>) -> Exchange {
+        self.locked = tokens.cloned();
+        self
+    }
+
+    /// Whether the client has yet to show a token.
+    pub(super) fn is_locked(&self) -> bool {
+        self.locked.is_some()
     }
 
     /// Where to put what is read.
@@ -135,8 +151,15 @@ impl Exchange {
     /// Takes one request.
     pub(super) fn take(&mut self, json: &[u8], now: Moment) {
         self.taken += 1;
+        if let Some(tokens) = self.locked.take() {
+            return self.unlock(json, tokens);
+        }
         match client::parse(json) {
-            Err(NotUnderstood { seq, failure }) => self.fail(seq, &failure),
+            Err(NotUnderstood { seq, failure }) => match client::parse_auth(json) {
+                // It has shown one already, or none is needed.
+                Some(auth) => self.write(|out| client::write_authorized(out, auth.seq)),
+                None => self.fail(seq, &failure),
+            },
             Ok(Asked { seq, what: Wanted::Monitor(watch), .. }) => self.take_watch(seq, watch),
             Ok(Asked { seq, timing, what: Wanted::Call(call) }) => {
                 self.last += 1;
@@ -181,6 +204,23 @@ impl Exchange {
         }
     }
 
+    /// A token, or a request that comes too early. After a wrong token nothing more is taken, so that each guess costs a
+    /// connection.
+    fn unlock(&mut self, json: &[u8], tokens: Tokens) {
+        match client::parse_auth(json) {
+            Some(auth) if tokens.allow(auth.token.as_bytes()) => {
+                self.input.allow(FRAME_BYTES_MAX);
+                return self.write(|out| client::write_authorized(out, auth.seq));
+            }
+            Some(auth) => {
+                self.fail(auth.seq, &Failure::new(Code::Unauthorized, "this is none of this replica's tokens"));
+                self.ended = true;
+            }
+            None => self.fail(client::seq_of(json), &locked()),
+        }
+        self.locked = Some(tokens);
+    }
+
     /// The client has sent everything; what is complete is still taken.
     pub(super) fn end_input(&mut self) {
         self.has_all = true;
@@ -188,7 +228,9 @@ impl Exchange {
 
     /// Too little came for too long.
     pub(super) fn end_late(&mut self, failure: &Failure) {
-        if self.input.is_partial() {
+        if self.is_locked() {
+            self.fail(None, &locked());
+        } else if self.input.is_partial() {
             self.fail(None, failure);
         }
         self.ended = true;
@@ -266,6 +308,11 @@ impl Exchange {
     }
 }
 
+/// What a client without a token is told.
+fn locked() -> Failure {
+    Failure::new(Code::Unauthorized, "this replica asks for a token; send {\"type\":\"auth\",\"token\":\"…\"} first")
+}
+
 /// Appends a frame whose JSON `write` appends.
 pub(super) fn write_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
@@ -326,6 +373,32 @@ mod tests {
         assert!(lines[0].starts_with("{\"type\":\"error\",\"re\":5,\"res\":400,\"code\":\"bad_request\""), "{lines:?}");
         assert_eq!(lines[1], "{\"type\":\"monitoring\",\"re\":4,\"res\":200,\"replica\":\"here:1\"}");
         assert_eq!(lines[2], "{\"type\":\"event\",\"re\":4,\"event\":\"quiet\"}");
+    }
+
+    #[test]
+    fn a_locked_connection_is_answered_nothing_before_its_token() {
+        let tokens: Tokens = "0123456789abcdef".parse().unwrap();
+        let locked = |text: &str| exchange(9, text).locked_by(Some(&tokens));
+        let ping = "{\"type\":\"ping\",\"seq\":1}\n";
+        let right = "{\"type\":\"auth\",\"seq\":2,\"token\":\"0123456789abcdef\"}\n";
+        let mut early = locked(&[ping, right, ping].concat());
+        early.take_all(NOW);
+        assert_eq!(early.calls().len(), 1, "only what comes behind the token");
+        let replies = lines(&mut early);
+        assert!(replies[0].contains("\"re\":1,\"res\":401,\"code\":\"unauthorized\""), "{replies:?}");
+        assert_eq!(replies[1], "{\"type\":\"authorized\",\"re\":2,\"res\":200}");
+        assert!(!early.is_locked());
+
+        for wrong in ["0123456789abcdeF", "", "0123456789abcdef0"] {
+            let mut guess = locked(&[&right.replace("0123456789abcdef", wrong), right, ping].concat());
+            guess.take_all(NOW);
+            assert!(guess.calls().is_empty() && guess.has_ended(), "each guess costs a connection");
+            let replies = lines(&mut guess);
+            assert!(replies.len() == 1 && replies[0].contains("\"re\":2,\"res\":401"), "{replies:?}");
+        }
+        let mut open = exchange(9, right);
+        open.take_all(NOW);
+        assert_eq!(lines(&mut open), ["{\"type\":\"authorized\",\"re\":2,\"res\":200}"], "any, where none is needed");
     }
 
     #[test]

@@ -41,6 +41,8 @@ impl Speech {
 #[derive(Debug)]
 pub(super) struct Input {
     lines: bool,
+    /// Most bytes of a request.
+    longest: usize,
     buffer: BytesMut,
     /// So many bytes of `buffer` are known to hold no line's end.
     searched: usize,
@@ -49,7 +51,12 @@ pub(super) struct Input {
 impl Input {
     /// Input that begins with what was read to find out the speech.
     pub(super) fn new(lines: bool, buffer: BytesMut) -> Input {
-        Input { lines, buffer, searched: 0 }
+        Input { lines, longest: FRAME_BYTES_MAX, buffer, searched: 0 }
+    }
+
+    /// Takes requests of at most so many bytes.
+    pub(super) fn allow(&mut self, longest: usize) {
+        self.longest = longest;
     }
 
     /// Whether requests are lines.
@@ -100,28 +107,30 @@ impl Input {
     pub(super) fn peek_frame(&self) -> Result<Option<&[u8]>, Failure> {
         let Some((length, rest)) = self.buffer.split_first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;
-        if length == 0 || length > FRAME_BYTES_MAX {
-            let msg = format!("a frame's length must be 1 to {FRAME_BYTES_MAX} bytes, and is {length}");
+        if length == 0 || length > self.longest {
+            let longest = self.longest;
+            let msg = format!("a frame's length must be 1 to {longest} bytes, and is {length}");
             let code = if length == 0 { Code::BadFrame } else { Code::TooLarge };
             return Err(Failure::new(code, msg));
         }
         Ok(rest.get(..length))
     }
 
+    fn too_long(&self) -> Failure {
+        Failure::new(Code::TooLarge, format!("a line is at most {} bytes", self.longest))
+    }
+
     fn next_line(&mut self) -> Result<Option<BytesMut>, Failure> {
         loop {
             let Some(end) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
                 self.searched = self.buffer.len();
-                return match self.searched > FRAME_BYTES_MAX {
-                    true => Err(Failure::new(Code::TooLarge, format!("a line is at most {FRAME_BYTES_MAX} bytes"))),
-                    false => Ok(None),
-                };
+                return if self.searched > self.longest { Err(self.too_long()) } else { Ok(None) };
             };
             let line = self.buffer.split_to(self.searched + end);
             self.buffer.advance(1);
             self.searched = 0;
-            if line.len() > FRAME_BYTES_MAX {
-                return Err(Failure::new(Code::TooLarge, format!("a line is at most {FRAME_BYTES_MAX} bytes")));
+            if line.len() > self.longest {
+                return Err(self.too_long());
             }
             if !line.iter().all(u8::is_ascii_whitespace) {
                 return Ok(Some(line));

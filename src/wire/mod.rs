@@ -13,7 +13,10 @@ mod log;
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use tokio::sync::watch;
+
+use input::Input;
 
 use crate::accept::accept;
 use crate::config::Config;
@@ -22,6 +25,7 @@ use crate::net::Listener;
 use crate::observe::classic::Log;
 use crate::observe::monitor::{Filter, Monitor};
 use crate::protocol::client::Watch;
+use crate::protocol::codec::GREETING_BYTES_MAX;
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
 use crate::protocol::port::Port;
 use crate::protocol::request::{Code, Failure, quote};
@@ -74,6 +78,17 @@ impl Service {
     /// monitor.
     pub fn showing(self, log: Log) -> Service {
         Service { log, ..self }
+    }
+}
+
+impl Service {
+    /// Input from somebody who has not shown a token yet, where that is asked for: an `auth` or a `hello` is short.
+    fn input(&self, lines: bool, buffer: BytesMut) -> Input {
+        let mut input = Input::new(lines, buffer);
+        if self.config.tokens.is_some() {
+            input.allow(GREETING_BYTES_MAX);
+        }
+        input
     }
 }
 

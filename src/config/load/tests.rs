@@ -91,6 +91,7 @@ fn every_key_is_read_from_flags_and_environment() {
         ("limits", r#"{"fields":20}"#),
         ("secret_file", folder.secret()),
         ("insecure", "true"),
+        ("token_file", folder.secret()),
     ];
     assert_eq!(values.map(|(key, _)| key), KEYS);
     for origin in [Origin::Environment, Origin::Flag] {
@@ -111,6 +112,7 @@ fn every_key_is_read_from_flags_and_environment() {
         expected.limits.fields = 20;
         expected.secret = Some(SECRET_TEXT.parse().unwrap());
         expected.insecure = true;
+        expected.tokens = Some(SECRET_TEXT.parse().unwrap());
         assert_eq!(config, expected);
     }
 }
@@ -433,4 +435,19 @@ fn a_file_that_is_no_secret_is_refused_with_the_reason() {
         missing.starts_with("config.json: `secret_file`: /no/such/secret cannot be read: No such file"),
         "{missing}"
     );
+}
+
+#[test]
+fn tokens_come_from_a_file_that_others_cannot_read() {
+    let folder = Secrets::new();
+    let named = |path: &str| file(&format!("\"token_file\": \"{path}\""));
+    let path = folder.file("tokens", "0123456789abcdef\nfedcba9876543210\n");
+    let tokens = parse(&named(&path)).unwrap().tokens.unwrap();
+    assert!(tokens.allow(b"fedcba9876543210") && !tokens.allow(b""));
+    Secrets::set_mode(Path::new(&path), 0o644);
+    assert!(error(&named(&path)).contains("is open to every user of this host (mode 644)"));
+    let path = folder.file("none", "short\n");
+    let expected =
+        format!("config.json: `token_file`: {path} holds no tokens: tokens are 1 to 64, one a line, each 16");
+    assert!(error(&named(&path)).starts_with(&expected), "{}", error(&named(&path)));
 }

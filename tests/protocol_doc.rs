@@ -443,6 +443,8 @@ fn limits_are_those_of_the_code() {
     let stated = [
         ("a frame, a line", grouped(FRAME_BYTES_MAX)),
         ("a `hello`, a `proof`", grouped(GREETING_BYTES_MAX)),
+        ("a frame, a line, before a token was shown that is asked for", grouped(GREETING_BYTES_MAX)),
+        ("a client's token, from the connection's beginning", seconds(limits.prove_ms)),
         ("callers that have said hello and not proved themselves", grouped(limits.unproved)),
         ("a proof, from the hello that asks for it", seconds(limits.prove_ms)),
         ("a note's compact JSON, without its id", grouped(NOTE_BYTES_MAX)),

@@ -93,6 +93,9 @@ pub(crate) enum Command {
         /// Only that in which the replica of this address takes part too
         #[arg(long, value_name = "ADDRESS")]
         replica: Option<String>,
+        /// File with the token to show first, the first one in it, where the replica asks for one
+        #[arg(long, value_name = "FILE", env = "PRIMACY_TOKEN_FILE")]
+        token_file: Option<PathBuf>,
     },
 }
 

@@ -116,8 +116,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             })?;
             Ok(())
         }
-        Some(Command::Monitor { address, note, replica }) => {
-            let call = Call { address: address.clone(), frame: None, hex: false, patience: MONITOR_PATIENCE };
+        Some(Command::Monitor { address, note, replica, token_file }) => {
+            let (address, token) = (address.clone(), call::token_in(token_file.as_ref())?);
+            let call = Call { address, frame: None, hex: false, patience: MONITOR_PATIENCE, token };
             let watched = Watched { note: note.map(NoteId), replica: replica.clone() };
             Ok(runtime()?.block_on(monitor::monitor(&call, &watched))?)
         }

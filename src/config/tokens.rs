@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 /// Fewest characters of a token: who may try as often as the network carries guesses no 16 random ones.
-pub const TOKEN_CHARS_MIN: usize = 16;
+const TOKEN_CHARS_MIN: usize = 16;
 
 /// Most characters of a token.
 const TOKEN_CHARS_MAX: usize = 256;

@@ -93,7 +93,8 @@
 //! * `config`: a checked configuration. `address`, `limits`, `secret` and `tokens` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
-//!   watches live.
+//!   watches live; `metrics` has the figures for Prometheus, `metrics/requests` those of clients, `metrics/store` of the disk,
+//!   `metrics/state` the rest.
 //! * `clock`: the seam to time.
 //! * `net`: the seam to the network.
 //! * `random`: the seam to randomness. A simulation brings its own of these.

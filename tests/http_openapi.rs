@@ -78,6 +78,9 @@ fn assert_fits(doc: &Value, operation: &Value, answer: &Answer, what: &str) {
     assert!(response.is_object(), "{what}: {} is not described", answer.status);
     let media = answer.field("Content-Type").unwrap();
     let schema = resolve(doc, &response["content"][media]["schema"]);
+    if schema["type"] == "string" {
+        return assert!(!answer.body.is_empty(), "{what}: an empty text");
+    }
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     let parts: Vec<&Value> = match schema.get("allOf") {
         Some(parts) => parts.as_array().unwrap().iter().map(|part| resolve(doc, part)).collect(),

@@ -151,8 +151,14 @@ fn measure(comparison: &Comparison, run_: Run) -> Measured {
             (servers, Speech::Frames, targets)
         }
     };
-    let mut load =
-        Load { speech, act: comparison.act, targets, connections: comparison.connections, depth: run_.depth, notes: NOTES };
+    let mut load = Load {
+        speech,
+        act: comparison.act,
+        targets,
+        connections: comparison.connections,
+        depth: run_.depth,
+        notes: NOTES,
+    };
     if run_.server == Server::Redis {
         let fill = Load { act: Act::Write, connections: 16, depth: 1, ..load.clone() };
         run(&fill, Duration::from_millis(500));

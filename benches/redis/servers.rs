@@ -90,7 +90,8 @@ impl Servers {
         let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
         command.args(["--log", "off", "--durability", if durable { "disk" } else { "memory" }]);
         servers.spawn(&mut command);
-        let ready = |place| request(servers.service(place), "GET /ready", "").is_some_and(|said| said.contains(" 200 "));
+        let ready =
+            |place| request(servers.service(place), "GET /ready", "").is_some_and(|said| said.contains(" 200 "));
         wait(|| (0..SERVERS).all(ready));
         servers
     }

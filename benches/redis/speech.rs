@@ -62,9 +62,7 @@ impl Speech {
             Speech::Redis { replicas } => match redis_length(bytes, act) {
                 None => return Ok(None),
                 Some(length) if act == Act::Read => (length, bytes[0] == b'$'),
-                Some(length) => {
-                    (length, bytes.get(..length) == Some(format!("+OK\r\n:{replicas}\r\n").as_bytes()))
-                }
+                Some(length) => (length, bytes.get(..length) == Some(format!("+OK\r\n:{replicas}\r\n").as_bytes())),
             },
         };
         match bytes.get(..length) {

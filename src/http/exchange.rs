@@ -14,6 +14,7 @@ use super::reader::{BUFFER_KEPT_MAX, Phase, Reader};
 use super::response::{self, Date};
 use crate::clock::Moment;
 use crate::note::{Note, NoteId};
+use crate::observe::metrics::Protocol;
 use crate::protocol::port::{Call, Said, Tag};
 use crate::protocol::request::{Answer, Code, Outcome, Request};
 use crate::rest::{Ask, Draft, Method, Plan, Refusal, Reply, Resource};
@@ -228,7 +229,7 @@ impl Exchange {
             // Where a further page can't be had, the list must not look complete.
             _ if request.streaming => self.broken = true,
             _ => {
-                self.draft.answer(&request.plan, reply);
+                self.draft.answer(&request.plan, reply, &self.service.metrics);
                 self.write_head(request, now);
                 if request.plan.method != Method::Head {
                     self.out.extend_from_slice(&self.draft.body);
@@ -264,10 +265,16 @@ impl Exchange {
         self.last |= idle && (self.ended || self.stopping);
         let Draft { status, fields, body, phases, primary, note } = &self.draft;
         let total_ns = now.nanos_since(request.arrived);
+        let parts = phases.unwrap_or_default().parts(total_ns);
+        let (method, counts) = (request.plan.method, &self.service.metrics.requests);
+        counts.answered(Protocol::Http, method.word(), *status);
+        if phases.is_some() {
+            counts.took(method.writes(), parts);
+        }
         if let Some(path) = &request.plan.path {
             let body = body.strip_suffix(b"\n").unwrap_or(body);
             let note = note.or(request.plan.resource.id());
-            self.service.log.client_reply(note, request.plan.method.word(), path, body, total_ns);
+            self.service.log.client_reply(note, method.word(), path, body, total_ns);
         }
         let out = &mut self.out;
         put_number(out, "HTTP/1.1 ", u64::from(*status), " ");
@@ -278,7 +285,7 @@ impl Exchange {
         }
         put_number(out, "Primacy-Connection: ", self.number, "; requests=");
         put_number(out, "", request.number, "\r\n");
-        response::put_timing(out, phases, total_ns);
+        response::put_timing(out, &parts);
         let connection = match (self.last && self.pending.is_empty(), request.plan.http10) {
             (true, _) => "Connection: close\r\n\r\n",
             (false, true) => "Connection: keep-alive\r\n\r\n",

@@ -25,6 +25,7 @@ use crate::accept::accept;
 use crate::config::Config;
 use crate::net::Listener;
 use crate::observe::classic::Log;
+use crate::observe::metrics::Metrics;
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Port;
 use crate::rest::Hosts;
@@ -45,6 +46,7 @@ pub struct Service {
     replica: ReplicaId,
     /// The primary that the replica named last, for answers that it has no part in; at first the place of nobody.
     primary: AtomicU8,
+    metrics: Metrics,
 }
 
 impl Service {
@@ -57,6 +59,7 @@ impl Service {
             replica,
             primary: AtomicU8::new(u8::MAX),
             port,
+            metrics: Metrics::new(config.sync.word()),
             config,
         }
     }
@@ -64,6 +67,11 @@ impl Service {
     /// The same, that shows its requests in the log of its replica; without, in one that only stdout has.
     pub fn showing(self, log: Log) -> Service {
         Service { log, ..self }
+    }
+
+    /// The same, whose requests count in `metrics`.
+    pub fn counting(self, metrics: Metrics) -> Service {
+        Service { metrics, ..self }
     }
 
     /// Who answers, and the primary that is named or else was named last.

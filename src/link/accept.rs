@@ -17,7 +17,8 @@ use super::tally::Place;
 use super::{LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
 use crate::clock::Alarm;
 use crate::net::Stream;
-use crate::protocol::codec::{self, FrameError};
+use crate::observe::metrics::Traffic;
+use crate::protocol::codec::{self, FrameError, LENGTH_BYTES};
 use crate::protocol::message::{Envelope, Got, LinkKind, Position};
 
 /// Frames after which `got` is said at once.
@@ -161,10 +162,14 @@ impl<'a> Receiver<'a> {
     /// All whole frames that were read.
     fn cut(&mut self) -> Result<Vec<Envelope>, Reason> {
         let mut envelopes = Vec::new();
+        let mut traffic = Traffic::default();
         while let Some(json) = self.codec.decode(&mut self.input)? {
+            traffic.bytes += (LENGTH_BYTES + json.len()) as u64;
             self.owed.bytes += json.len();
             envelopes.push(codec::decode(&json).map_err(|error| why_not(&json, &error))?);
         }
+        traffic.frames = envelopes.len() as u64;
+        self.incoming().receive(traffic);
         Ok(envelopes)
     }
 

@@ -47,6 +47,7 @@ pub use hello::Refusal;
 
 use crate::config::{Config, LinkUse};
 use crate::net::Network;
+use crate::observe::metrics::LinkFigures;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Envelope, LinkKind};
 use crate::protocol::status::LinkStatus;
@@ -343,8 +344,25 @@ impl Links {
     }
 
     /// How each link to a peer does, in config order, control first.
+    pub fn figures(&self) -> Vec<LinkFigures> {
+        let figures = |link: &Outgoing| {
+            let received = self.shared.roster.incoming(link.peer, link.kind).received();
+            link.figures(&self.shared.names[link.peer.index()], received)
+        };
+        self.shared.outgoing.iter().map(figures).collect()
+    }
+
+    /// The same, as `/status` shows it.
     pub fn status(&self) -> Vec<LinkStatus> {
-        self.shared.outgoing.iter().map(|link| link.status(&self.shared.names[link.peer.index()])).collect()
+        let status = |link: LinkFigures| LinkStatus {
+            peer: link.peer,
+            kind: link.kind.to_owned(),
+            up: link.up,
+            opened: link.opened,
+            frames: link.sent.frames,
+            rtt_ms: link.round_trip_seconds.map(|seconds| (seconds * 1e6).round() / 1e3),
+        };
+        self.figures().into_iter().map(status).collect()
     }
 
     /// Writes what waits, for at most a second, and closes all connections, those that peers dialed too.

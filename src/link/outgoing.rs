@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::window::{Pushed, Window};
 use super::{Reason, lock};
+use crate::observe::metrics::{LinkFigures, Traffic};
 use crate::protocol::ids::{Epoch, ReplicaId};
 use crate::protocol::message::LinkKind;
-use crate::protocol::status::LinkStatus;
 
 /// A link to a peer. The lock is held for a push or a look, never across an await.
 #[derive(Debug)]
@@ -103,19 +103,22 @@ impl Outgoing {
         opened.round_trip = Some(round_trip);
     }
 
-    pub(super) fn status(&self, peer: &str) -> LinkStatus {
-        let (up, frames) = {
+    /// How the link does; `received` is what came the other way.
+    pub(super) fn figures(&self, peer: &str, received: Traffic) -> LinkFigures {
+        let (up, sent, waiting_bytes) = {
             let window = lock(&self.window);
-            (window.is_connected(), window.carried())
+            (window.is_connected(), window.carried(), window.bytes())
         };
         let opened = lock(&self.opened);
-        LinkStatus {
+        LinkFigures {
             peer: peer.to_owned(),
-            kind: self.kind.word().to_owned(),
+            kind: self.kind.word(),
             up,
             opened: opened.count,
-            frames,
-            rtt_ms: opened.round_trip.map(|round_trip| round_trip.as_micros() as f64 / 1_000.0),
+            round_trip_seconds: opened.round_trip.map(|round_trip| round_trip.as_secs_f64()),
+            waiting_bytes,
+            sent,
+            received,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Who was met, in which incarnation, and what came from each.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::watch;
 
 use super::lock;
 use super::tally::{Gap, Place, Tally};
+use crate::observe::metrics::Traffic;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::{LinkKind, Position};
 
@@ -38,11 +40,29 @@ pub(super) struct Incoming {
     tally: Mutex<Tally>,
     /// The connection that counts: the others end when it changes.
     current: watch::Sender<u64>,
+    frames: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl Incoming {
     fn new() -> Incoming {
-        Incoming { tally: Mutex::default(), current: watch::Sender::new(0) }
+        Incoming {
+            tally: Mutex::default(),
+            current: watch::Sender::new(0),
+            frames: AtomicU64::default(),
+            bytes: AtomicU64::default(),
+        }
+    }
+
+    /// Counts what came, what came again counted again.
+    pub(super) fn receive(&self, traffic: Traffic) {
+        self.frames.fetch_add(traffic.frames, Ordering::Relaxed);
+        self.bytes.fetch_add(traffic.bytes, Ordering::Relaxed);
+    }
+
+    /// What came in all.
+    pub(super) fn received(&self) -> Traffic {
+        Traffic { frames: self.frames.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 
     /// Where a dialer goes on; see [`Tally::resume`].

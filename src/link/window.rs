@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::chunks::Chunks;
 use super::{LINK_BYTES_MAX, ROOM_BYTES, Reason, Sent};
+use crate::observe::metrics::Traffic;
 use crate::protocol::ids::Epoch;
 use crate::protocol::message::{Got, LinkKind, Position};
 
@@ -47,8 +48,8 @@ pub(super) struct Window {
     link: u64,
     /// Frames that the present connection has carried or will carry before the next one.
     on_link: u64,
-    /// Frames handed out in all.
-    carried: u64,
+    /// What was handed out in all.
+    carried: Traffic,
     /// Why the present connection shall end.
     closing: Option<Reason>,
     /// Too much was waiting: nothing is taken until the numbering starts again.
@@ -84,7 +85,7 @@ impl Window {
             bytes: 0,
             link: 0,
             on_link: 0,
-            carried: 0,
+            carried: Traffic::default(),
             closing: None,
             overflowed: false,
             overflow_untold: false,
@@ -176,6 +177,7 @@ impl Window {
             if out.len() >= HAND_BYTES_MAX {
                 break;
             }
+            self.carried.bytes += waiting.frame.len() as u64;
             match self.kind {
                 LinkKind::Data => {
                     out.push(waiting.frame.clone());
@@ -186,7 +188,7 @@ impl Window {
                     self.forget_first();
                 }
             }
-            self.carried += 1;
+            self.carried.frames += 1;
         }
         None
     }
@@ -241,9 +243,14 @@ impl Window {
         self.epoch
     }
 
-    /// Frames handed out in all, those sent again counted again.
-    pub(super) fn carried(&self) -> u64 {
+    /// What was handed out in all, what was sent again counted again.
+    pub(super) fn carried(&self) -> Traffic {
         self.carried
+    }
+
+    /// Bytes that wait to be sent, or to be `got`.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether a connection carries this link.

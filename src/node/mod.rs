@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::link::{LinkEvent, Links, Way};
 use crate::membership::{Membership, MembershipError, MembershipEvent};
 use crate::observe::classic::Log;
+use crate::observe::metrics::Metrics;
 use crate::protocol::codec;
 use crate::protocol::ids::{Epoch, ReplicaId, ReplicaSet, StoreId};
 use crate::protocol::message::{LinkKind, Message};
@@ -86,6 +87,9 @@ pub struct Node {
     /// Since when this replica asks to be left out (V11), and whether it shall.
     leaving: Option<Moment>,
     leaves: bool,
+    metrics: Metrics,
+    /// What waited in front of the loop as this turn began: batches of clients, events of links.
+    waited: [usize; 2],
     /// Published for the links: frames of later epochs wait for it (L4).
     epoch: watch::Sender<Epoch>,
     callers: Callers,
@@ -121,6 +125,8 @@ pub struct Start {
     pub leaves: bool,
     /// What it shows.
     pub log: Log,
+    /// Where its figures are kept.
+    pub metrics: Metrics,
 }
 
 /// Why a loop ended that was not told to.
@@ -137,7 +143,8 @@ pub enum NodeError {
 impl Node {
     /// A loop that is about to run.
     pub fn new(start: Start) -> Node {
-        let Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves, log } = start;
+        let Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves, log, metrics } =
+            start;
         Node {
             me,
             names: config.replicas.iter().map(ToString::to_string).collect(),
@@ -151,6 +158,8 @@ impl Node {
             looked: Moment::default(),
             leaving: None,
             leaves,
+            metrics,
+            waited: [0; 2],
             epoch,
             callers: Callers::default(),
             steps: Steps::new(&config, me, log.clone()),
@@ -214,6 +223,7 @@ impl Node {
             let now = self.now();
             self.storage.on_progress(progress, &self.replica).into_iter().for_each(|event| self.step(now, event));
         }
+        self.waited = [self.batches.len() + inputs.calls.len(), self.events.len() + inputs.links.len()];
         // The first that had something woke the loop; the others may have something, too.
         while self.events.len() < EVENTS_PER_TURN_MAX
             && let Ok(event) = inputs.links.try_recv()
@@ -294,6 +304,9 @@ impl Node {
             }
             LinkEvent::Messages { from, incarnation, kind: LinkKind::Data, envelopes } => {
                 for envelope in envelopes {
+                    if matches!(envelope.message, Message::Moved(_)) {
+                        self.metrics.state.moved("in");
+                    }
                     self.steps.received(from, &envelope.message, now.moment);
                     self.step(now, Event::Message { from, incarnation, envelope });
                 }
@@ -318,7 +331,10 @@ impl Node {
             match call {
                 Call::Note(request) => self.step(now, Event::Request { token, request, arrived }),
                 Call::Ping => self.callers.answer(token, Said::Pong(self.pong())),
-                Call::Status => self.callers.answer(token, Said::Status(Box::new(self.status(now.moment)))),
+                Call::Status => {
+                    self.look_up(now.moment);
+                    self.callers.answer(token, Said::Status(Box::new(self.status(now.moment))));
+                }
             }
         }
     }
@@ -364,6 +380,7 @@ impl Node {
             let [in_sync, joining] = [status.in_sync.join(","), status.joining.join(",")];
             self.log.view(epoch.0, &status.primary, &in_sync, &joining);
         }
+        self.metrics.state.view_applied();
         self.steps.forget();
         self.peers.new_epoch();
         self.links.new_epoch(epoch);
@@ -440,6 +457,9 @@ impl Node {
     }
 
     fn send(&mut self, to: ReplicaSet, epoch: Epoch, message: &Message, now: Moment) {
+        if matches!(message, Message::Moved(_)) {
+            self.metrics.state.moved("out");
+        }
         let frame = codec::encode(epoch, message);
         for peer in to.iter() {
             let sent = self.links.send(peer, LinkKind::Data, frame.clone());

@@ -2,6 +2,7 @@
 
 use super::Node;
 use crate::clock::Moment;
+use crate::observe::metrics::Sizes;
 use crate::protocol::ids::{Epoch, ReplicaId};
 use crate::protocol::port::Pong;
 use crate::protocol::status::{Status, ViewStatus};
@@ -38,6 +39,24 @@ impl Node {
             items_owned: self.replica.items_owned(),
             links: self.links.status(),
         }
+    }
+
+    /// Brings the figures that are looked up up to date.
+    pub(super) fn look_up(&self, now: Moment) {
+        let view = self.replica.view();
+        let [clients, links] = self.waited;
+        let sizes = Sizes {
+            epoch: view.map_or(0, |view| view.epoch.0),
+            in_sync: self.in_sync(),
+            ready: self.replica.serves(now),
+            lease_seconds: self.replica.lease_until().nanos_since(now) as f64 / 1e9,
+            notes: self.replica.items().notes(),
+            owned: self.replica.items_owned(),
+            members: view.map_or([0; 2], |view| [view.in_sync.len(), view.joining.len()]),
+            queues: [clients, links, self.storage.queued()],
+            open_writes: [self.replica.open_writes(), self.replica.open_write_bytes()],
+        };
+        self.metrics.state.set(&sizes, &self.links.figures());
     }
 
     fn role(&self) -> &'static str {

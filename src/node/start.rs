@@ -14,6 +14,7 @@ use crate::link::{LinkConfig, Links};
 use crate::membership::{Begin, ConsensusError, MediumError, Membership, MembershipConfig};
 use crate::net::Listener;
 use crate::observe::classic::Log;
+use crate::observe::metrics::Metrics;
 use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::port::Port;
 use crate::random::RandomError;
@@ -109,8 +110,9 @@ pub async fn run(
     system: System,
 ) -> Result<(), ReplicaError> {
     let incarnation = Incarnation(system.random.draw()?);
+    let metrics = Metrics::new(config.sync.word());
     let Stores { storage, loaded, consensus } = tokio::select! {
-        stores = stores::open(&config, me, begin, &fellows, &system) => stores?,
+        stores = stores::open(&config, me, begin, &fellows, &system, &metrics.store) => stores?,
         _ = stop.clients.wait_for(|stop| *stop) => return Ok(()),
     };
     let System { clock, network, random, .. } = system;
@@ -138,8 +140,8 @@ pub async fn run(
     let links = Links::start(link_config, events, epoch.subscribe());
 
     let log = Log::new(&config.address(me).to_string());
-    let http = http::Service::new(port.clone(), config.clone(), me).showing(log.clone());
-    let frames = wire::Service::new(port, config.clone(), me).showing(log.clone());
+    let http = http::Service::new(port.clone(), config.clone(), me).showing(log.clone()).counting(metrics.clone());
+    let frames = wire::Service::new(port, config.clone(), me).showing(log.clone()).counting(metrics.clone());
     let http = tokio::spawn(http::serve(listeners.service, Arc::new(http), stop.clients.clone()));
     let frames = tokio::spawn(wire::serve(listeners.replica, Arc::new(frames), links.acceptor(), stop.clients));
     let clients_open = stop.clients_open;
@@ -153,8 +155,8 @@ pub async fn run(
     });
 
     let replica = Replica::new(identity(&config, me, incarnation), loaded.records.into_values(), loaded.keys);
-    let start =
-        Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves: stop.leaves, log };
+    let leaves = stop.leaves;
+    let start = Start { config, me, clock, random, replica, storage, links, membership, epoch, leaves, log, metrics };
     Ok(Node::new(start).run(inputs).await?)
 }
 

@@ -69,6 +69,14 @@ impl Storage {
         }
     }
 
+    /// Commands that wait for the store.
+    pub(super) fn queued(&self) -> usize {
+        match self {
+            Storage::Memory(_) => 0,
+            Storage::Disk(disk) => disk.commands.len() + disk.store.queued(),
+        }
+    }
+
     /// Takes records of the replica.
     pub(super) fn persist(&mut self, persist: Persist) {
         match self {

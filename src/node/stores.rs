@@ -19,6 +19,7 @@ use super::system::System;
 use crate::config::{Address, Config, Durability};
 use crate::membership::{Begin, Medium, MediumError, MemoryLog};
 use crate::net::Network;
+use crate::observe::metrics::StoreFigures;
 use crate::protocol::codec;
 use crate::protocol::ids::{ReplicaId, StoreId};
 use crate::store::{Folder, Loaded, Opened, Owner, Sizes, Store, StoreError};
@@ -78,6 +79,7 @@ pub(super) async fn open(
     begin: Begin,
     fellows: &Fellows,
     system: &System,
+    figures: &StoreFigures,
 ) -> Result<Stores, ReplicaError> {
     let System { disk, random, .. } = system;
     let fresh = StoreId(random.draw()?);
@@ -113,7 +115,7 @@ pub(super) async fn open(
     let votes = path.join(CONSENSUS_FOLDER);
     let consensus =
         Medium::open(Arc::clone(disk), &votes, random.draw()?).map_err(|error| consensus_error(error, votes))?;
-    Ok(Stores { storage: Storage::disk(Store::start(folder, opened)?), loaded, consensus })
+    Ok(Stores { storage: Storage::disk(Store::start(folder, opened.counted(figures.clone()))?), loaded, consensus })
 }
 
 /// Puts an empty store in the place of a damaged one, which is kept.

@@ -6,6 +6,7 @@
 
 pub mod classic;
 mod lines;
+pub mod metrics;
 pub mod monitor;
 
 use std::fmt;

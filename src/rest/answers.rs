@@ -4,6 +4,7 @@ use super::refusal::Refusal;
 use super::request::Method;
 use super::routes::{Plan, Resource};
 use crate::note::{Note, NoteId};
+use crate::observe::metrics::{self, Metrics};
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::port::Said;
 use crate::protocol::request::{Code, Failure, Outcome, Phases};
@@ -24,8 +25,8 @@ pub(crate) struct Draft {
     /// Whole lines: the fields that tell of this answer and its body.
     pub(crate) fields: Vec<u8>,
     pub(crate) body: Vec<u8>,
-    /// What the replica tells of its work.
-    pub(crate) phases: Phases,
+    /// What the replica tells of its work; none where it had none with the request.
+    pub(crate) phases: Option<Phases>,
     pub(crate) primary: Option<ReplicaId>,
     /// The note that was made.
     pub(crate) note: Option<NoteId>,
@@ -39,15 +40,15 @@ impl Draft {
         self.status = 200;
         self.note = None;
         (self.phases, self.primary) = match reply {
-            Ok(Some(Said::Answer(answer))) => (answer.phases, answer.primary),
-            Ok(Some(Said::Pong(pong))) => (Phases::default(), pong.primary),
-            _ => (Phases::default(), None),
+            Ok(Some(Said::Answer(answer))) => (Some(answer.phases), answer.primary),
+            Ok(Some(Said::Pong(pong))) => (None, pong.primary),
+            _ => (None, None),
         };
     }
 
-    /// The whole answer to a request.
-    pub(crate) fn answer(&mut self, plan: &Plan, reply: Reply) {
-        if let Err(refusal) = self.take(plan, reply) {
+    /// The whole answer to a request; `metrics` is what the replica counts.
+    pub(crate) fn answer(&mut self, plan: &Plan, reply: Reply, metrics: &Metrics) {
+        if let Err(refusal) = self.take(plan, reply, metrics) {
             self.refuse(plan, &refusal);
         }
         match self.status {
@@ -61,13 +62,17 @@ impl Draft {
         // RFC 9110 sections 15.3.5 and 15.4.5: these have no body.
         if !matches!(self.status, 204 | 304) {
             put(&mut self.body, &["\n"]);
-            let problem = if plan.problem && self.status >= 400 { "problem+" } else { "" };
-            put(&mut self.fields, &["Content-Type: application/", problem, "json\r\n"]);
+            let content_type = match self.status {
+                400.. if plan.problem => "application/problem+json",
+                200 if plan.resource == Resource::Metrics => metrics::CONTENT_TYPE,
+                _ => "application/json",
+            };
+            put(&mut self.fields, &["Content-Type: ", content_type, "\r\n"]);
             put_number(&mut self.fields, "Content-Length: ", self.body.len() as u64, "\r\n");
         }
     }
 
-    fn take(&mut self, plan: &Plan, reply: Reply) -> Result<(), Refusal> {
+    fn take(&mut self, plan: &Plan, reply: Reply, metrics: &Metrics) -> Result<(), Refusal> {
         let body = &mut self.body;
         match reply? {
             None if plan.method == Method::Options => self.status = 204,
@@ -80,6 +85,8 @@ impl Draft {
                 }
                 None => put(body, &[DONE]),
             },
+            // The replica has brought its figures up to date to say this.
+            Some(Said::Status(_)) if plan.resource == Resource::Metrics => put(body, &[metrics.text().trim_end()]),
             Some(Said::Status(status)) => {
                 serde_json::to_writer(body, &status).expect("a status has string keys, and memory takes all writes");
             }

@@ -31,6 +31,7 @@ pub(crate) enum Resource {
     Status,
     Health,
     Ready,
+    Metrics,
     OpenApi,
     /// `*`, the server as a whole.
     #[default]
@@ -52,6 +53,7 @@ impl Resource {
             "/status" => Ok(Resource::Status),
             "/health" => Ok(Resource::Health),
             "/ready" => Ok(Resource::Ready),
+            "/metrics" => Ok(Resource::Metrics),
             "/openapi.json" => Ok(Resource::OpenApi),
             "*" => Ok(Resource::Server),
             _ => match path.strip_prefix("/note/").filter(|id| !id.is_empty() && !id.contains('/')) {
@@ -171,7 +173,7 @@ impl Plan {
         let request = match self.resource {
             _ if self.method == Method::Options => return Ok(None),
             Resource::OpenApi | Resource::Server => return Ok(None),
-            Resource::Status | Resource::Ready => return Ok(Some(Call::Status)),
+            Resource::Status | Resource::Ready | Resource::Metrics => return Ok(Some(Call::Status)),
             Resource::Health => return Ok(Some(Call::Ping)),
             resource if self.method.writes() => {
                 let operation = operation(self.method, resource, body).map_err(Failure::from)?;

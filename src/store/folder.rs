@@ -17,6 +17,7 @@ use super::format::FORMAT_VERSION;
 use super::journal::Journal;
 use super::recover::{read_mark, recover};
 use super::segment::{Numbered, read_file, remove_folder, replace_file};
+use crate::observe::metrics::StoreFigures;
 use crate::protocol::ids::{ClusterId, StoreId};
 
 const IDENTITY: &str = "identity";
@@ -49,6 +50,14 @@ pub struct Folder {
 pub struct Opened {
     pub(super) journal: Journal,
     pub(super) live: Live,
+    pub(super) figures: StoreFigures,
+}
+
+impl Opened {
+    /// The same, whose writer counts what it does in `figures`.
+    pub fn counted(self, figures: StoreFigures) -> Opened {
+        Opened { figures, ..self }
+    }
 }
 
 /// The first line of the file; a line with its CRC-32C in hex follows.
@@ -137,7 +146,7 @@ impl Folder {
         let journal = recover(Arc::clone(&self.disk), &self.records(), id, self.sizes.segment_bytes, &mut take)?;
         let (records, keys, live) = contents.finish();
         let loaded = Loaded { store: self.identity.store, records, keys };
-        Ok((loaded, Opened { journal, live }))
+        Ok((loaded, Opened { journal, live, figures: StoreFigures::default() }))
     }
 
     /// Sets the record store aside, because it is damaged, and puts an empty one in its place. Says where the damaged one

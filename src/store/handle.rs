@@ -104,6 +104,11 @@ impl Store {
         self.commands.capacity() >= QUEUE_COMMANDS_MAX / 2 && self.waiting.load(Ordering::Relaxed) < QUEUE_BYTES_MAX
     }
 
+    /// Commands that wait for the writer.
+    pub fn queued(&self) -> usize {
+        QUEUE_COMMANDS_MAX - self.commands.capacity()
+    }
+
     /// Waits until the store is further than it was when this last returned. May be dropped and called again: nothing is
     /// missed. An error is final.
     pub async fn progressed(&mut self) -> Result<Progress, Arc<StoreError>> {

@@ -2,6 +2,7 @@
 //! thread of its own, or, in a simulation, as a task.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -13,6 +14,7 @@ use super::error::StoreError;
 use super::folder::{Folder, Opened};
 use super::journal::Journal;
 use super::segment::Segment;
+use crate::observe::metrics::StoreFigures;
 use crate::protocol::ids::StoreId;
 
 /// A frame ends with the batch that passes this, so that a long queue is not one long wait for all. With the longest
@@ -37,6 +39,9 @@ pub(super) struct Writer {
     snapshot: Option<Snapshot>,
     background: Background,
     progress: watch::Sender<Progress>,
+    figures: StoreFigures,
+    /// Records in the journal's buffer.
+    records: u64,
 }
 
 /// The segment after the present one.
@@ -72,9 +77,21 @@ impl Writer {
     }
 
     fn new(folder: Folder, opened: Opened, background: Background, progress: watch::Sender<Progress>) -> Writer {
-        let Opened { journal, live } = opened;
+        let Opened { journal, live, figures } = opened;
         let next = Next::Unmade;
-        Writer { folder, journal, copy: None, live, number: 0, next, snapshot: None, background, progress }
+        Writer {
+            folder,
+            journal,
+            copy: None,
+            live,
+            number: 0,
+            next,
+            snapshot: None,
+            background,
+            progress,
+            figures,
+            records: 0,
+        }
     }
 
     /// Carries out commands; what they commit is durable and reported when this returns. After an error the writer must
@@ -117,6 +134,7 @@ impl Writer {
         batch.keys.iter().for_each(|entry| put_key(payload, entry));
         batch.forget.iter().for_each(|id| put_forget(payload, *id));
         self.number = batch.number;
+        self.records += batch.records.len() as u64;
         batch.forget.iter().for_each(|_| self.live.forget());
         if self.copy.is_some() {
             self.live.items += batch.records.len() as u64;
@@ -133,8 +151,10 @@ impl Writer {
         let turned = self.make_room()?;
         // Only now: while room was made, a snapshot may have ended and made the journal shorter.
         let bytes_before = self.journal.bytes();
+        let (bytes, begun) = (self.journal.payload_bytes() as u64, Instant::now());
         self.journal.append()?;
         self.report();
+        self.figures.committed(begun.elapsed().as_secs_f64(), std::mem::take(&mut self.records), bytes);
         self.journal.note_durable()?;
         if turned { self.snapshot_if_due(bytes_before) } else { Ok(()) }
     }
@@ -193,6 +213,7 @@ impl Writer {
                 if let Some(snapshot) = self.snapshot.take() {
                     self.journal.set_bytes(self.journal.bytes() - snapshot.covers_bytes);
                     self.live = live;
+                    self.figures.snapshot_ended();
                 }
             }
             // Of a store that is in use no more.

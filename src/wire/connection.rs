@@ -98,7 +98,8 @@ async fn serve(
         }
         Ok(Some(Beginning::Requests(input))) if !welcome => refuse(&mut stream, &too_many(input.is_lines())).await,
         Ok(Some(Beginning::Requests(input))) => {
-            let exchange = Exchange::new(input, service.config.limits.pipeline, service.log.clone());
+            let (log, requests) = (service.log.clone(), service.metrics.requests.clone());
+            let exchange = Exchange::new(input, service.config.limits.pipeline, log, requests);
             let exchange = exchange.locked_by(service.config.tokens.as_ref());
             Client::new(stream, service, exchange).serve(stop).await
         }

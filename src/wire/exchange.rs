@@ -5,14 +5,15 @@ use std::collections::{HashMap, VecDeque};
 use bytes::BytesMut;
 
 use super::input::Input;
-use super::log::Logged;
+use super::log::{Logged, method};
 use crate::clock::Moment;
 use crate::config::Tokens;
 use crate::observe::classic::Log;
+use crate::observe::metrics::{Protocol, Requests};
 use crate::protocol::client::{self, Asked, NotUnderstood, Wanted, Watch};
 use crate::protocol::codec::{FRAME_BYTES_MAX, LENGTH_BYTES};
 use crate::protocol::port::{Call, Said, Tag};
-use crate::protocol::request::{Code, Failure, Request};
+use crate::protocol::request::{Answer, Code, Failure, Outcome, Request};
 
 /// Bytes of replies past which no more are made before these are written. Answers wait as what the replica said, which
 /// shares its notes' text; with the longest reply this bounds a connection's memory.
@@ -25,12 +26,15 @@ struct Open {
     timing: bool,
     arrived: Moment,
     writes: bool,
+    /// The HTTP method that it amounts to.
+    method: &'static str,
     logged: Option<Logged>,
 }
 
 /// One client's requests and replies.
 #[derive(Debug)]
 pub(super) struct Exchange {
+    requests: Requests,
     input: Input,
     lines: bool,
     /// Calls that may be open at one time.
@@ -58,8 +62,9 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(input: Input, pipeline: usize, log: Log) -> Exchange {
+    pub(super) fn new(input: Input, pipeline: usize, log: Log, requests: Requests) -> Exchange {
         Exchange {
+            requests,
             lines: input.is_lines(),
             input,
             pipeline: pipeline.max(1),
@@ -165,7 +170,8 @@ impl Exchange {
                 self.last += 1;
                 let writes = matches!(call, Call::Note(Request::Write(_)));
                 let logged = Logged::request(&self.log, &call);
-                self.open.insert(self.last, Open { seq, timing, arrived: now, writes, logged });
+                let method = method(&call);
+                self.open.insert(self.last, Open { seq, timing, arrived: now, writes, method, logged });
                 self.calls.push((self.last, call));
             }
         }
@@ -278,7 +284,9 @@ impl Exchange {
             if let Some(logged) = &open.logged {
                 logged.reply(&self.log, &said, open.arrived, now);
             }
-            let total_ns = open.timing.then(|| now.nanos_since(open.arrived));
+            let total_ns = now.nanos_since(open.arrived);
+            self.count(&open, &said, total_ns);
+            let total_ns = open.timing.then_some(total_ns);
             self.write(|out| client::write_reply(out, open.seq, &said, names, total_ns));
         }
     }
@@ -294,7 +302,20 @@ impl Exchange {
         self.out.shrink_to(OUT_BYTES_KEPT);
     }
 
+    fn count(&self, open: &Open, said: &Said, total_ns: u64) {
+        let code = match said {
+            Said::Answer(Answer { outcome: Outcome::Failed(failure), .. }) => failure.code.status(),
+            _ => 200,
+        };
+        self.requests.answered(Protocol::Frames, open.method, code);
+        if let Said::Answer(answer) = said {
+            self.requests.took(open.writes, answer.phases.parts(total_ns));
+        }
+    }
+
+    /// Answers what the replica was not asked, or will not answer.
     fn fail(&mut self, seq: Option<u64>, failure: &Failure) {
+        self.requests.answered(Protocol::Frames, "other", failure.code.status());
         self.write(|out| client::write_error(out, seq, failure));
     }
 
@@ -325,14 +346,17 @@ pub(super) fn write_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::metrics::Metrics;
     use crate::protocol::ids::{Epoch, ReplicaId, Version};
     use crate::protocol::port::Pong;
-    use crate::protocol::request::{Answer, Done, Outcome, Phases};
+    use crate::protocol::request::{Done, Phases};
 
     const NOW: Moment = Moment(5);
 
     fn exchange(pipeline: usize, text: &str) -> Exchange {
-        let mut exchange = Exchange::new(Input::new(true, BytesMut::new()), pipeline, Log::new("here:1"));
+        let requests = Metrics::new("remote-write").requests;
+        let input = Input::new(true, BytesMut::new());
+        let mut exchange = Exchange::new(input, pipeline, Log::new("here:1"), requests);
         exchange.room().extend_from_slice(text.as_bytes());
         exchange
     }

@@ -22,8 +22,8 @@ impl Logged {
         if !log.enabled() {
             return None;
         }
-        let (method, path, body) = as_http(call)?;
-        let note = note_of(call);
+        let (path, body) = as_http(call)?;
+        let (method, note) = (method(call), note_of(call));
         log.client_request(note, method, &path, body.as_bytes());
         Some(Logged { method, path, note })
     }
@@ -52,18 +52,33 @@ fn note_of(call: &Call) -> Option<NoteId> {
     }
 }
 
-fn as_http(call: &Call) -> Option<(&'static str, String, String)> {
+/// The HTTP method that a call amounts to.
+pub(super) fn method(call: &Call) -> &'static str {
+    match call {
+        Call::Ping => "PING",
+        Call::Status | Call::Note(Request::Get(_) | Request::List(_)) => "GET",
+        Call::Note(Request::Write(write)) => match write.operation {
+            Operation::Post { .. } => "POST",
+            Operation::Put { .. } => "PUT",
+            Operation::Patch { .. } => "PATCH",
+            Operation::Delete { .. } => "DELETE",
+        },
+    }
+}
+
+/// The path and the body of the HTTP request that a call amounts to.
+fn as_http(call: &Call) -> Option<(String, String)> {
     let note = |id| format!("/note/{id}");
     Some(match call {
         Call::Ping => return None,
-        Call::Status => ("GET", "/status".to_owned(), String::new()),
-        Call::Note(Request::Get(id)) => ("GET", note(id), String::new()),
-        Call::Note(Request::List(_)) => ("GET", "/note".to_owned(), String::new()),
+        Call::Status => ("/status".to_owned(), String::new()),
+        Call::Note(Request::Get(id)) => (note(id), String::new()),
+        Call::Note(Request::List(_)) => ("/note".to_owned(), String::new()),
         Call::Note(Request::Write(write)) => match &write.operation {
-            Operation::Post { note } => ("POST", "/note".to_owned(), note.as_str().to_owned()),
-            Operation::Put { id, note: new } => ("PUT", note(id), new.as_str().to_owned()),
-            Operation::Patch { id, patch } => ("PATCH", note(id), patch.to_json()),
-            Operation::Delete { id } => ("DELETE", note(id), String::new()),
+            Operation::Post { note } => ("/note".to_owned(), note.as_str().to_owned()),
+            Operation::Put { id, note: new } => (note(id), new.as_str().to_owned()),
+            Operation::Patch { id, patch } => (note(id), patch.to_json()),
+            Operation::Delete { id } => (note(id), String::new()),
         },
     })
 }

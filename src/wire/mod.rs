@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::link::LinkAcceptor;
 use crate::net::Listener;
 use crate::observe::classic::Log;
+use crate::observe::metrics::Metrics;
 use crate::observe::monitor::{Filter, Monitor};
 use crate::protocol::client::Watch;
 use crate::protocol::codec::GREETING_BYTES_MAX;
@@ -48,6 +49,7 @@ pub struct Service {
     names: Vec<String>,
     /// Where this replica speaks HTTP.
     url: String,
+    metrics: Metrics,
 }
 
 impl Service {
@@ -55,7 +57,8 @@ impl Service {
     pub fn new(port: Port, config: Arc<Config>, replica: ReplicaId) -> Service {
         let names = config.replicas.iter().map(ToString::to_string).collect();
         let log = Log::new(&config.address(replica).to_string());
-        Service { port, log, replica, names, url: config.service_url(replica), config }
+        let metrics = Metrics::new(config.sync.word());
+        Service { port, log, replica, names, url: config.service_url(replica), config, metrics }
     }
 
     /// The address of the replica.
@@ -78,6 +81,11 @@ impl Service {
     /// monitor.
     pub fn showing(self, log: Log) -> Service {
         Service { log, ..self }
+    }
+
+    /// The same, whose requests count in `metrics`.
+    pub fn counting(self, metrics: Metrics) -> Service {
+        Service { metrics, ..self }
     }
 }
 

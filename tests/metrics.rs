@@ -3,7 +3,6 @@
 // Tests fail by panicking.
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)]
 mod cluster;
 
 use std::collections::BTreeMap;

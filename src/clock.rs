@@ -1,9 +1,13 @@
 //! The seam to time: the only place that reads a clock for the replica, so that a simulation can bring its own.
 
+mod exact;
+
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+pub use exact::ExactTimer;
 
 /// A moment on one replica's own clock, in nanoseconds since an arbitrary start. Moments of two replicas are never
 /// compared.

@@ -41,7 +41,7 @@
 //! It flows down one side and up the other, once. Each layer imports only what is below it:
 //!
 //! ```text
-//! main > cli, bench > cluster > node > http, wire, membership > replication, link, store, accept, rest, client > config
+//! main > cli > bench > cluster > node > http, wire, membership > replication, link, store, accept, rest, client > config
 //!      > protocol > note, clock
 //! ```
 //!
@@ -90,25 +90,31 @@
 //!   asked, `stores` opens its stores, `storage` is where its records go, `peers` what it
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
+//! * `bench`: what writes and reads cost. `scenario` is what is measured, `plan` which ones and how long, `pattern` finds
+//!   them by name; `run` goes through the rounds on a `bed`, where `load` writes `notes` by `http` and counts in a `tally`,
+//!   beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its `plots`:
+//!   `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and `compare` judge it; `progress` is
+//!   for who waits.
 //! * `config`: a checked configuration. `address`, `limits`, `secret` and `tokens` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
 //!   watches live; `metrics` has the figures for Prometheus, `metrics/requests` those of clients, `metrics/store` of the disk,
 //!   `metrics/state` the rest.
-//! * `clock`: the seam to time.
+//! * `clock`: the seam to time; `exact` is a timer finer than the runtime's.
 //! * `net`: the seam to the network.
 //! * `random`: the seam to randomness. A simulation brings its own of these.
 //! * `backoff`: how long to wait before dialing again.
 //! * `main`: where the program begins.
 //! * `cli`: the command line. `args` are its flags, `run` starts replicas, `banner` greets, `signals` stop; `status` asks
 //!   replicas, and `table` shows what they say; `call` sends them frames, `ping` the same one again and again, and
-//!   `monitor` prints what they do.
+//!   `monitor` prints what they do; `bench` has the flags of that command.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::unwrap_used)]
 
 pub mod accept;
 pub mod backoff;
+pub mod bench;
 pub mod client;
 pub mod clock;
 pub mod cluster;

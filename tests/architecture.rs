@@ -15,7 +15,8 @@ use source::{Source, words};
 /// The layers from the top; each imports only from those below it.
 const LAYERS: &[&[&str]] = &[
     &["main"],
-    &["cli", "bench"],
+    &["cli"],
+    &["bench"],
     &["cluster"],
     &["node"],
     &["http", "wire", "membership"],

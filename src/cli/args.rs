@@ -11,11 +11,13 @@ use primacy::config::{Address, KEYS};
 use primacy::membership::Begin;
 use primacy::protocol::ids::Epoch;
 
+use super::bench::{self, BenchArgs};
+
 /// What help says at its end.
 const AFTER_HELP: &str = "Each option is a key of config.json. An option counts over its variable, that over the file.
 RUST_LOG filters the log and the diagnostics.
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration.";
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 a threshold of `primacy bench` was missed.";
 
 /// A replicated note store that shows its work: remote-write and local-write over framed TCP.
 ///
@@ -97,6 +99,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", env = "PRIMACY_TOKEN_FILE")]
         token_file: Option<PathBuf>,
     },
+    /// Measure what writes and reads cost, in milliseconds and in round trips
+    ///
+    /// Starts clusters of its own on loopback addresses, runs the scenarios in interleaved rounds, prints a table and
+    /// checks the data. It takes about a minute.
+    #[command(after_help = bench::AFTER_HELP)]
+    Bench(Box<BenchArgs>),
 }
 
 /// How a replica's cluster begins, where it does not as its folder says.

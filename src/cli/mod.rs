@@ -2,6 +2,7 @@
 
 mod args;
 mod banner;
+mod bench;
 mod call;
 mod monitor;
 mod ping;
@@ -32,18 +33,22 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-/// 1 where something failed, 2 where the user can put it right: usage, configuration, addresses. Clap's usage errors
-/// are 2 as well.
+/// 1 where something failed, 2 where the user can put it right: usage, configuration, addresses; 3 where a threshold was
+/// missed. Clap's usage errors are 2 as well.
 fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Config(_) | Failure::NoSuchReplica { .. } | Failure::Bind(_) | Failure::RustLog(_) => 2,
         Failure::Cluster(error) if error.is_usage() => 2,
         Failure::Call(CallError::Length(_) | CallError::Endless) => 2,
+        Failure::Bench(error) if error.is_usage() => 2,
+        Failure::Missed(_) => 3,
         Failure::Log(_)
         | Failure::Cluster(_)
         | Failure::Start(_)
         | Failure::Stdout(_)
         | Failure::NobodyAnswers
+        | Failure::Bench(_)
+        | Failure::WrongData
         | Failure::Call(_) => 1,
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use primacy::bench::BenchError;
 use primacy::cluster::{BindError, Cluster, ClusterError};
 use primacy::config::{self, Config, ConfigError};
 use primacy::membership::Begin;
@@ -15,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::args::{Args, Command, First, Flags};
 use super::banner::Banner;
+use super::bench;
 use super::call::{self, Call, CallError};
 use super::monitor::{self, Watched};
 use super::ping;
@@ -59,6 +61,15 @@ pub(super) enum Failure {
     /// `primacy call` had no good end.
     #[error(transparent)]
     Call(CallError),
+    /// `primacy bench` came to no result.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
+    /// `primacy bench` found other data than was written.
+    #[error("the data is wrong; the warnings say where")]
+    WrongData,
+    /// A threshold was missed.
+    #[error("missed:\n  {0}")]
+    Missed(String),
     /// What was asked for could not be printed.
     #[error("cannot write to standard output: {0}; give it a terminal or file that can be written")]
     Stdout(#[source] io::Error),
@@ -122,6 +133,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let watched = Watched { note: note.map(NoteId), replica: replica.clone() };
             Ok(runtime()?.block_on(monitor::monitor(&call, &watched))?)
         }
+        Some(Command::Bench(args)) => bench::bench(args),
     }
 }
 
@@ -138,7 +150,7 @@ fn replicas(flags: &Flags, name: Option<&String>, first: First) -> Result<(), Fa
     runtime()?.block_on(serve(&config, only, flags, first.begin()))
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(super) fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)
 }
 

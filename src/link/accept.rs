@@ -10,12 +10,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::admit::{Admitted, Caller, Sender, admit};
-use super::delay::ExactTimer;
 use super::hello;
 use super::roster::Incoming;
 use super::tally::Place;
 use super::{LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, told};
-use crate::clock::Alarm;
+use crate::clock::{Alarm, ExactTimer};
 use crate::net::Stream;
 use crate::observe::metrics::Traffic;
 use crate::protocol::codec::{self, FrameError, LENGTH_BYTES};

@@ -10,13 +10,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::chunks::Chunks;
-use super::delay::ExactTimer;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::proof::{Hellos, Role};
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
 use crate::backoff::Backoff;
-use crate::clock::Alarm;
+use crate::clock::{Alarm, ExactTimer};
 use crate::net::Stream;
 use crate::protocol::codec;
 use crate::protocol::message::{Got, Hello, LinkKind, Position};

@@ -1,0 +1,163 @@
+//! From counts to figures: percentiles, round trips, and what makes them doubtful.
+
+use super::plan::Plan;
+use super::result::{Percentiles, Round, RoundTrips, RunResult, ScenarioResult};
+use super::run::Rounds;
+use super::scenario::{Clients, Load, Scenario};
+use super::tally::{Tally, mean_ms, percentile_ms};
+use crate::config::Durability;
+
+/// The load generator has one thread; from this share of a core on it is no longer sure to be ready in time.
+const GENERATOR_CORES_MAX: f64 = 0.8;
+
+/// Lateness of intended starts counts as the service's latency: from this share of it on, the figure is the load
+/// generator's. Where both are short it is the system's timer.
+const LATE_SHARE_MAX: f64 = 0.25;
+const LATE_MS_MIN: f64 = 0.15;
+
+/// Other programs' use of the processor, in cores, from which on figures are noise.
+const OTHERS_CORES_MAX: f64 = 0.25;
+
+/// An open loop that reaches less than this share of its rate is held up.
+const ACHIEVED_SHARE_MIN: f64 = 0.95;
+
+/// The figures of every scenario of the plan.
+pub(super) fn scenarios(plan: &Plan, rounds: &[Rounds], replicas: usize) -> Vec<ScenarioResult> {
+    let with_rounds: Vec<(Scenario, &Tally)> =
+        plan.scenarios.iter().copied().zip(rounds.iter().map(|rounds| &rounds.all)).collect();
+    let of = |(scenario, rounds): (&Scenario, &Rounds)| scenario_result(scenario, rounds, &with_rounds, replicas);
+    plan.scenarios.iter().zip(rounds).map(of).collect()
+}
+
+fn scenario_result(
+    scenario: &Scenario,
+    Rounds { all, each }: &Rounds,
+    others: &[(Scenario, &Tally)],
+    replicas: usize,
+) -> ScenarioResult {
+    let writes = (scenario.work.writes() && all.count() > 0).then(|| all.count() as f64);
+    ScenarioResult {
+        name: scenario.to_string(),
+        mode: scenario.setup.mode.word().to_owned(),
+        work: scenario.work.to_string(),
+        links: scenario.setup.links.word().to_owned(),
+        durability: match scenario.setup.durability {
+            Durability::Disk => "disk".to_owned(),
+            Durability::Memory => "memory".to_owned(),
+        },
+        delay_ms: scenario.setup.delay_ms(),
+        clients: if scenario.clients == Clients::Kept { "kept" } else { "new" }.to_owned(),
+        load: if matches!(scenario.load, Load::Open { .. }) { "open" } else { "closed" }.to_owned(),
+        offered_per_s: match scenario.load {
+            Load::Open { per_s } => Some(per_s),
+            Load::Closed { .. } => None,
+        },
+        achieved_per_s: all.per_s(),
+        requests: all.count() + all.errors.values().sum::<u64>(),
+        done: all.count(),
+        errors: all.errors.clone(),
+        latency_ms: percentiles(&all.latency),
+        mean_ms: mean_ms(&all.latency),
+        client_connections: all.client_connections,
+        link_connections: all.link_connections,
+        frames_per_write: writes.map(|writes| all.frames as f64 / writes),
+        round_trips: RoundTrips {
+            measured: round_trips(scenario, all, others, replicas),
+            theory: scenario.theory(replicas),
+        },
+        phases_ms: all.phases_ms(),
+        cores: all.cores(),
+        late_ms: percentiles(&all.late),
+        rounds: each.iter().map(round).collect(),
+    }
+}
+
+fn round(tally: &Tally) -> Round {
+    Round {
+        p50_ms: percentile_ms(&tally.latency, 50.0),
+        p99_ms: percentile_ms(&tally.latency, 99.0),
+        achieved_per_s: tally.per_s(),
+    }
+}
+
+fn percentiles(histogram: &hdrhistogram::Histogram<u64>) -> Percentiles {
+    let of = |percent| percentile_ms(histogram, percent);
+    Percentiles {
+        p50: of(50.0),
+        p90: of(90.0),
+        p99: of(99.0),
+        p99_9: of(99.9),
+        max: (!histogram.is_empty()).then(|| histogram.max() as f64 / 1e6),
+    }
+}
+
+/// What the delay adds, in round trips; of the mean where requests differ, else of the median.
+fn round_trips(scenario: &Scenario, tally: &Tally, others: &[(Scenario, &Tally)], replicas: usize) -> Option<f64> {
+    let round_trip_ms = 2.0 * scenario.setup.delay_ms();
+    if round_trip_ms == 0.0 {
+        return None;
+    }
+    let of = |tally: &Tally| match scenario.work.is_mixed() {
+        true => mean_ms(&tally.latency),
+        false => percentile_ms(&tally.latency, 50.0),
+    };
+    let near = |wanted: Scenario| others.iter().find(|(other, _)| other.is_like(&wanted)).and_then(|(_, it)| of(it));
+    let near_ms = near(scenario.without_delay()).or_else(|| {
+        // A mixed one without its like: between its two ends, of which it has as much as theory says.
+        let [short, long] = scenario.work.ends()?;
+        let end = |work| near(Scenario { work, ..scenario.without_delay() });
+        let share = scenario.work.share_away(replicas);
+        Some(end(short)? * (1.0 - share) + end(long)? * share)
+    })?;
+    Some((of(tally)? - near_ms) / round_trip_ms)
+}
+
+/// What makes the figures doubtful, for people.
+pub(super) fn warnings(result: &RunResult, in_memory: bool) -> Vec<String> {
+    let mut warnings: Vec<String> = result.scenarios.iter().flat_map(doubts).collect();
+    let scenarios = &result.scenarios;
+    let others: Vec<f64> = scenarios.iter().filter_map(|scenario| scenario.cores.others).collect();
+    let mean = others.iter().sum::<f64>() / others.len().max(1) as f64;
+    if result.measured.target.is_empty() && mean > OTHERS_CORES_MAX {
+        warnings.push(format!(
+            "other programs used {mean:.1} of {} cores: latencies are longer and less steady than on a quiet machine",
+            result.machine.cores
+        ));
+    }
+    if in_memory {
+        warnings.push(
+            "the data lay in a file system in memory, where nothing is durable: name a disk by --data".to_owned(),
+        );
+    }
+    for check in result.checks.iter().filter(|check| !check.wrong.is_empty()) {
+        warnings.push(format!("{}: wrong data, {}", check.cluster, check.wrong.join("; ")));
+    }
+    warnings
+}
+
+/// What makes one scenario's figures doubtful.
+fn doubts(scenario: &ScenarioResult) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let mut tell = |what: String| doubts.push(format!("{}: {what}", scenario.name));
+    if scenario.cores.generator > GENERATOR_CORES_MAX {
+        tell(format!("the load generator used {:.2} of its one core, and limits the result", scenario.cores.generator));
+    }
+    for (percent, late, all) in
+        [("p50", scenario.late_ms.p50, scenario.latency_ms.p50), ("p99", scenario.late_ms.p99, scenario.latency_ms.p99)]
+    {
+        if let Some((late, all)) = late.zip(all).filter(|(late, all)| *late > LATE_MS_MIN.max(all * LATE_SHARE_MAX)) {
+            tell(format!("the load generator sent late, {late:.2} ms at {percent}, which is in the {all:.2} ms"));
+        }
+    }
+    if let Some(offered) = scenario.offered_per_s.filter(|it| scenario.achieved_per_s < it * ACHIEVED_SHARE_MIN) {
+        tell(format!(
+            "{:.0} of {offered:.0} requests a second: all connections were busy, and latency counts the wait for one",
+            scenario.achieved_per_s
+        ));
+    }
+    if scenario.error_count() > 0 {
+        let errors: Vec<String> = scenario.errors.iter().map(|(code, count)| format!("{count} {code}")).collect();
+        tell(format!("{} of {} requests failed: {}", scenario.error_count(), scenario.requests, errors.join(", ")));
+    }
+    doubts
+}

@@ -1,0 +1,128 @@
+//! A timer finer than tokio's, which rounds up to the next millisecond: more than a round trip on one machine.
+//!
+//! It waits on a timer of the system's own (timerfd_create(2)), which is exact to some 0.05 ms.
+
+use tokio::time::{Instant, sleep_until};
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    };
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    /// A timer of the system, made when it is first needed.
+    #[derive(Debug, Default)]
+    pub(super) struct SystemTimer(Option<AsyncFd<OwnedFd>>);
+
+    impl SystemTimer {
+        /// Waits for `left`, or less: the caller looks at the time again.
+        pub(super) async fn wait(&mut self, left: Duration) -> io::Result<()> {
+            let fd = match &self.0 {
+                Some(fd) => fd,
+                None => {
+                    let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+                    #[allow(
+                        deprecated,
+                        reason = "its successor is unsafe: it asks for a descriptor that stays the same, as OwnedFd does"
+                    )]
+                    let registered = AsyncFd::with_interest(fd, Interest::READABLE)?;
+                    self.0.insert(registered)
+                }
+            };
+            let once = Itimerspec {
+                it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+                // Delays are far under a second's limit of either field.
+                it_value: Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) },
+            };
+            timerfd_settime(fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+            // To set it again takes back what it has counted, so that it need not be read.
+            fd.readable().await?.clear_ready();
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    /// No such timer here.
+    #[derive(Debug, Default)]
+    pub(super) struct SystemTimer;
+
+    impl SystemTimer {
+        pub(super) async fn wait(&mut self, _left: std::time::Duration) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
+    }
+}
+
+/// A timer that is exact to some 0.05 ms, where the system has one.
+#[derive(Debug, Default)]
+pub struct ExactTimer(system::SystemTimer);
+
+impl ExactTimer {
+    /// Waits until `due`, never less. May be dropped and called again.
+    pub async fn until(&mut self, due: Instant) {
+        loop {
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            // Where the system gives no timer, a coarser one is better than none.
+            if self.0.wait(left).await.is_err() {
+                return sleep_until(due).await;
+            }
+        }
+    }
+
+    /// Waits until `due`, forever where there is none.
+    pub async fn at(&mut self, due: Option<Instant>) {
+        match due {
+            Some(due) => self.until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_never_early_and_exact_to_a_part_of_a_millisecond() {
+        let mut timer = ExactTimer::default();
+        let mut least_late = Duration::MAX;
+        for _ in 0..50 {
+            let due = Instant::now() + Duration::from_micros(1_300);
+            timer.until(due).await;
+            let now = Instant::now();
+            assert!(now >= due);
+            least_late = least_late.min(now - due);
+        }
+        // The least of many: whatever else the machine does, it lets one through.
+        assert!(least_late < Duration::from_micros(500), "{least_late:?} late at best");
+    }
+
+    #[tokio::test]
+    async fn it_may_be_dropped_and_set_again() {
+        let mut timer = ExactTimer::default();
+        for _ in 0..20 {
+            let far = Instant::now() + Duration::from_millis(2);
+            tokio::select! {
+                biased;
+                () = timer.until(far) => {}
+                () = tokio::time::sleep(Duration::from_millis(1)) => {}
+            }
+            let due = Instant::now() + Duration::from_millis(3);
+            timer.until(due).await;
+            assert!(Instant::now() >= due);
+        }
+    }
+}

@@ -154,6 +154,20 @@ fn arguments(line: &str) -> Option<Vec<&str>> {
     Some(rest.split_whitespace().map(|word| word.trim_matches('\'')).collect())
 }
 
+/// Where the source is, without its extension, of the example, bench, test or fuzz target that a line runs.
+fn long_runner(line: &str) -> Option<String> {
+    let runs = [
+        (" --example ", "examples"),
+        (" --bench ", "benches"),
+        ("cargo test --test ", "tests"),
+        ("cargo fuzz run ", "fuzz/fuzz_targets"),
+    ];
+    runs.into_iter().find_map(|(command, folder)| {
+        let name = line.split_once(command)?.1.split(' ').next()?;
+        Some(format!("{folder}/{name}"))
+    })
+}
+
 #[test]
 fn every_shell_line_does_what_it_says() {
     let mut cluster = Cluster::start("remote-write", 4, "");
@@ -161,11 +175,10 @@ fn every_shell_line_does_what_it_says() {
         cluster.http(0, "POST", "/note", r#"{"title":"a","body":"b"}"#);
     }
     for line in shell_lines(&cluster) {
-        // Their tests are of their own, and what they run is long.
-        if let Some((_, rest)) = line.split_once(" --example ") {
-            let name = rest.split(' ').next().unwrap_or_default();
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-            assert!(folder.join(format!("{name}.rs")).is_file() || folder.join(name).is_dir(), "{line}");
+        // What these run is long, and is tested by itself; but it has to be there.
+        if let Some(source) = long_runner(&line) {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+            assert!(source.with_extension("rs").is_file() || source.is_dir(), "{line}");
             continue;
         }
         match arguments(&line).as_deref() {

@@ -167,6 +167,11 @@ impl Replica {
             return self.distrust(from, format!("handed over item {id}, which was not asked for"));
         }
         let Some(moving) = self.moves.by_item.remove(&id) else { return };
+        // Who hands over has waited until all before is committed, and has said so; this replica may not have taken note of
+        // it yet, and from here on it answers reads of the item at once (R1).
+        if let Some(before) = self.items.pending_version(id).filter(|before| *before < version) {
+            self.commit(id, before);
+        }
         self.items.keep_pending(record.clone());
         for number in self.still_open(moving.own) {
             self.note_move(number);

@@ -2,7 +2,9 @@
 
 use super::cluster::{Cluster, Settings};
 use crate::config::Mode;
+use crate::note::{Note, NoteId};
 use crate::protocol::ids::{Epoch, ReplicaId};
+use crate::protocol::request::{Operation, Outcome, Request, Write};
 use crate::protocol::view::View;
 use crate::replication::replica::Standing;
 
@@ -93,5 +95,36 @@ fn a_member_behind_with_the_commits_serves_later() {
     assert_eq!(standing(&cluster), Some(Standing::Recovering));
     cluster.run();
     assert_eq!(standing(&cluster), Some(Standing::Ready));
+    cluster.check_end();
+}
+
+/// Who takes a note over answers reads of it at once (R1): also where it has not yet taken note of all commits that came
+/// before the note did. The simulation found it (seed 1169729).
+#[test]
+fn a_note_that_moves_is_read_with_what_was_committed_before() {
+    let settings = Settings { replicas: 2, mode: Mode::LocalWrite, min_in_sync: 1, leases: true, items_per_turn: 1 };
+    let (old, new) = (ReplicaId(0), ReplicaId(1));
+    let mut cluster = Cluster::new(settings);
+    give_view(&mut cluster, 1);
+    cluster.run();
+    let note = |text: &str| Note::from_post(format!(r#"{{"title":"{text}","body":""}}"#).as_bytes()).unwrap();
+    let write = |operation| Request::Write(Write { operation, key: None, if_match: None });
+    for number in 1..=20 {
+        cluster.request(old, write(Operation::Post { note: note(&number.to_string()) }));
+    }
+    while cluster.deliver(old, new, false) {}
+    let last = NoteId(20);
+    cluster.request(new, write(Operation::Put { id: last, note: note("new") }));
+    while cluster.deliver(new, old, false) {}
+    while cluster.unfinished().contains(&old) {
+        cluster.proceed(old);
+    }
+    cluster.deliver_together(old, new);
+    assert_eq!(cluster.unfinished(), [new], "it goes on with the commits in later turns");
+    cluster.take_answers();
+    cluster.request(new, Request::Get(last));
+    let answers = cluster.take_answers();
+    assert!(matches!(answers.as_slice(), [(_, Outcome::Note { .. })]), "{answers:?}");
+    cluster.run();
     cluster.check_end();
 }

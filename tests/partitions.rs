@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cluster::{Answer, Folder, Process, try_http, wait_for};
 
+/// What the replicas prove themselves with.
+const SECRET: &str = "a-secret-of-the-replicas-of-this-test-alone";
+
 /// What both replicas of a cut and their clients wait at most: short, so that the suite stays quick.
 const CONFIG: &str =
     r#","failure_timeout_ms":250,"log":"off","request_timeout_ms":2000,"read_wait_ms":500,"service":9988"#;
@@ -143,7 +146,8 @@ impl Scene {
                 "replica",
                 address,
             ]);
-            command.current_dir(folder.path());
+            // Replicas that can be reached from other hosts begin with a secret only.
+            command.env("PRIMACY_SECRET", SECRET).current_dir(folder.path());
             Process::spawn_command(command)
         };
         let processes = addresses.iter().enumerate().map(start).collect();
@@ -161,8 +165,11 @@ impl Scene {
     }
 
     fn wait_ready(&self) {
-        for place in 0..self.processes.len() {
-            wait_for(&format!("replica {place} to be ready\n{}", self.processes[place].err().join("\n")), || {
+        for (place, process) in self.processes.iter().enumerate() {
+            wait_for(&format!("replica {place} to be ready"), || {
+                // Who refuses to start says why.
+                let said = process.err();
+                assert!(!said.iter().any(|line| line.starts_with("primacy: ")), "{said:?}");
                 self.ask(place, "GET", "/ready", "").is_ok_and(|answer| answer.status == 200)
             });
         }

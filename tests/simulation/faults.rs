@@ -342,12 +342,11 @@ impl World {
         }
     }
 
-    /// All faults end: links are whole, disks and links are quick, everybody is awake, and who is down starts.
+    /// All faults end: links are whole, disks and links are quick, and who is down starts. Who is paused wakes up in its time.
     pub(crate) fn heal(&mut self) {
         self.trouble_at = self.now;
         for node in 0..self.nodes.len() {
             let it = &mut self.nodes[node];
-            it.paused_until = 0;
             it.crashes_after = None;
             it.pauses_within = None;
             it.control_cuts = 0;

@@ -55,8 +55,8 @@ impl World {
             self.links[peer][node].lose_all();
             self.links[node][peer].begin();
         }
-        let incarnation = self.nodes[node].incarnation;
-        self.note(|| format!("r{node} starts as {incarnation}"));
+        let (incarnation, voter) = (self.nodes[node].incarnation, self.nodes[node].consensus);
+        self.note(|| format!("r{node} starts as {incarnation}, voter {voter}"));
         self.sit_down(node);
     }
 

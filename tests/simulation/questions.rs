@@ -104,7 +104,7 @@ impl World {
     }
 
     fn replace_voter(&mut self, voter: Voter) {
-        self.note(|| format!("r{} VOTES anew", voter.replica.0));
+        self.note(|| format!("r{} VOTES anew, as {}", voter.replica.0, voter.id));
         self.counts.voters_replaced += 1;
         let place = voter.replica.index();
         self.group.voters[place] = voter.id;

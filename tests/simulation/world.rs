@@ -363,7 +363,7 @@ impl World {
             }
             Stage::Healing if idle => self.stage = Stage::Settling,
             // Who was to be left out as the faults ended is, first.
-            Stage::Settling if self.now < self.healed_at + 2 * self.plan.failure_timeout() => {}
+            Stage::Settling if self.now < self.awake_at() + 2 * self.plan.failure_timeout() => {}
             Stage::Settling => match checks::converged(self.group.newest(), &self.nodes) {
                 Ok(()) => {
                     self.stage = Stage::Reading;
@@ -380,6 +380,11 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// When the faults were over, pauses too.
+    fn awake_at(&self) -> u64 {
+        self.nodes.iter().map(|node| node.paused_until).fold(self.healed_at, u64::max)
     }
 
     /// Reads every note at every replica, and writes one at each: all of it must be answered.

@@ -18,14 +18,14 @@ mod leave;
 mod next;
 mod voters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use event::{Action, Event, Voter};
 use grant::Grants;
 
 use super::times::{Times, later};
 use crate::clock::Moment;
-use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
+use crate::protocol::ids::{ConsensusId, Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::Heartbeat;
 use crate::protocol::view::{Member, View};
 
@@ -65,6 +65,8 @@ pub struct Controller {
     /// Who was left out while it may have been alive (V4).
     removals: Vec<Removal>,
     voters: Vec<Voter>,
+    /// Ids that were replaced: they never vote again (J5).
+    retired: BTreeSet<ConsensusId>,
     lead: Option<Lead>,
     /// The number of the last action that is answered.
     last_number: u64,
@@ -128,6 +130,7 @@ impl Controller {
             complaints: BTreeMap::new(),
             removals: Vec::new(),
             voters: Vec::new(),
+            retired: BTreeSet::new(),
             lead: None,
             last_number: 0,
             wake: Moment::NEVER,
@@ -146,7 +149,7 @@ impl Controller {
             Event::Established { number, applied } => self.on_established(number, applied),
             Event::Decided { number } => self.on_decided(number),
             Event::Confirmed { number, leads } => self.on_confirmed(number, leads),
-            Event::Voters(voters) => self.voters = voters,
+            Event::Voters(voters) => self.on_voters(voters),
             Event::Replaced { number } => self.on_replaced(number),
             Event::Tick => {}
         }

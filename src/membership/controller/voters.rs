@@ -23,6 +23,13 @@ impl Controller {
         self.actions.push(Action::ReplaceVoter { number, voter });
     }
 
+    /// The voters have changed: who is none any more was replaced.
+    pub(super) fn on_voters(&mut self, voters: Vec<Voter>) {
+        let gone = self.voters.iter().filter(|before| !voters.contains(before));
+        self.retired.extend(gone.map(|voter| voter.id));
+        self.voters = voters;
+    }
+
     /// The replacement has ended. If it failed, the next try waits.
     pub(super) fn on_replaced(&mut self, number: u64) {
         let now = self.now;
@@ -32,12 +39,13 @@ impl Controller {
         }
     }
 
-    /// A replica here under an id that is no voter. It must be there for a while: the last frames of a process that is no
-    /// more come at once, and its id must not come back.
+    /// A replica here under an id that is no voter, and was none before. It must be there for a while: the last frames of a
+    /// process that is no more come at once, and its id must not come back, however slowly they do.
     fn new_voter(&self, replica: ReplicaId) -> Option<Voter> {
         let sighting = self.fresh(replica)?;
         let voter = Voter { id: sighting.heartbeat.consensus, replica };
         let stays = sighting.at.nanos_since(sighting.since) >= self.setup.times.heartbeat;
-        (stays && !sighting.heartbeat.stopping && !self.voters.contains(&voter)).then_some(voter)
+        let known = self.voters.contains(&voter) || self.retired.contains(&voter.id);
+        (stays && !sighting.heartbeat.stopping && !known).then_some(voter)
     }
 }

@@ -543,6 +543,19 @@ fn j5_a_voter_with_a_new_id_replaces_its_old_one_once_it_is_there_for_a_while() 
     assert_eq!(scene.replaced.len(), 1);
 }
 
+/// The simulation found it (seed 2040353).
+#[test]
+fn j5_an_id_that_was_replaced_never_votes_again_however_late_its_frames_come() {
+    let mut scene = Scene::serving(3);
+    let old = scene.peer(C).consensus;
+    scene.peer(C).consensus = ConsensusId(999);
+    let voters = scene.voters();
+    scene.event(Event::Voters(voters));
+    scene.peer(C).consensus = old;
+    scene.run(3_000);
+    assert_eq!(scene.replaced, []);
+}
+
 #[test]
 fn j5_a_failed_replacement_is_tried_again_after_a_while() {
     let mut scene = Scene::serving(3);

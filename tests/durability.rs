@@ -1,12 +1,14 @@
 //! What a start finds on disk, and what happens with folders that are full, foreign, damaged or in use.
 
 mod cluster;
+mod skip;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cluster::{Cluster, Process, try_http, wait_for};
+use skip::skip;
 
 const QUICK: &str = r#","failure_timeout_ms":250,"log":"off""#;
 
@@ -189,7 +191,7 @@ fn a_full_disk_ends_the_process_and_loses_nothing_acknowledged() {
     let mut cluster = Cluster::configure("remote-write", 1, QUICK);
     let data = cluster.folder.path().join("data");
     let Some(disk) = SmallDisk::mount(&data, 24) else {
-        return println!("skipped: this user may not mount a file system");
+        return skip("this user may not mount a file system");
     };
     cluster.spawn(&[]);
     cluster.wait_ready();
@@ -216,7 +218,7 @@ fn a_read_only_folder_is_refused_with_path_and_cause() {
     let cluster = Cluster::configure("remote-write", 1, QUICK);
     let data = cluster.folder.path().join("data");
     let Some(disk) = SmallDisk::mount(&data, 24) else {
-        return println!("skipped: this user may not mount a file system");
+        return skip("this user may not mount a file system");
     };
     disk.resize("ro");
     let (code, said) = refused(&cluster, &[]);

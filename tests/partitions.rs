@@ -2,12 +2,14 @@
 //! clients use too, and cuts made by routes into nothing. Skipped where namespaces may not be made.
 
 mod cluster;
+mod skip;
 
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cluster::{Answer, Folder, Process, try_http, wait_for};
+use skip::skip;
 
 /// What the replicas prove themselves with.
 const SECRET: &str = "a-secret-of-the-replicas-of-this-test-alone";
@@ -128,7 +130,7 @@ impl Scene {
         let network = match Network::new(replicas) {
             Ok(network) => network,
             Err(reason) => {
-                println!("skipped, since network namespaces cannot be made here: {reason}");
+                skip(&format!("network namespaces cannot be made here: {reason}"));
                 return None;
             }
         };
@@ -290,7 +292,7 @@ fn fewer_than_min_in_sync_refuse_writes_at_once_and_go_on_reading() {
 fn a_slow_link_delays_writes_and_nothing_else() {
     in_each_mode(3, |scene| {
         if let Err(reason) = scene.network.slow_down(2, 800) {
-            return println!("skipped, since links cannot be made slow here: {reason}");
+            return skip(&format!("links cannot be made slow here: {reason}"));
         }
         for round in 0..3 {
             scene.written(&[0, 1, 2], &format!("slowly {round}"));
@@ -307,7 +309,7 @@ fn a_slow_link_delays_writes_and_nothing_else() {
 fn a_link_too_slow_for_what_is_written_stops_nobody_for_good_and_loses_nothing() {
     in_each_mode(3, |scene| {
         if let Err(reason) = scene.network.slow_down(2, 60) {
-            return println!("skipped, since links cannot be made slow here: {reason}");
+            return skip(&format!("links cannot be made slow here: {reason}"));
         }
         // A second's worth of the link in each note, so that heartbeats are late behind them.
         let body = "x".repeat(8_000);

@@ -5,7 +5,7 @@
 
 mod cluster;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
@@ -67,6 +67,25 @@ fn what_was_asked_is_what_is_counted() {
     for name in ["process_resident_memory_bytes", "process_open_fds", "primacy_views_total"] {
         assert!(sample(&at_backup, name) > 0.0, "{name}");
     }
+}
+
+/// The names in the README's table of metrics.
+fn described() -> BTreeSet<&'static str> {
+    let readme = include_str!("../README.md");
+    let section = readme.split("### Metrics").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split('`')).filter(|name| name.starts_with("primacy_")).collect()
+}
+
+#[test]
+fn the_readme_names_exactly_the_metrics_that_there_are() {
+    let cluster = Cluster::start("local-write", 3, "");
+    assert_eq!(cluster.http(0, "POST", "/note", "{\"title\":\"a\",\"body\":\"b\"}").status, 201);
+    assert_eq!(cluster.http(1, "PUT", "/note/1", "{\"title\":\"c\"}").status, 200);
+    let text = cluster.http(1, "GET", "/metrics", "").body;
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let ours: BTreeSet<&str> = families.filter(|name| name.starts_with("primacy_")).collect();
+    assert_eq!(ours, described());
 }
 
 #[test]

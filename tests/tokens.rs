@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
-use cluster::{Cluster, PATIENCE, try_http, wait_for};
+use cluster::{Cluster, PATIENCE, Process, try_http, wait_for};
 use primacy::client::{Client, Options};
 use primacy::note::Note;
 use primacy::protocol::request::Code;
@@ -160,6 +160,17 @@ fn status_and_call_show_the_token_of_a_file() {
     let said = String::from_utf8_lossy(&called.stdout).into_owned();
     assert!(called.status.success() && said.contains("\"type\":\"pong\""), "{called:?}");
     assert!(!said.contains("auth"), "the token and its reply are not shown: {said}");
+    let monitor = ["monitor", &cluster.replicas[0]];
+    let refused = run(&cluster, &monitor);
+    assert!(!refused.status.success(), "a monitor without a token ends: {refused:?}");
+    let arguments = [&monitor[..], &["--token-file", "tokens"]].concat();
+    let mut watching = Process::spawn(cluster.folder.path(), &arguments);
+    wait_for("the monitor to show a request", || {
+        with_token(&cluster, 0, "GET", "/note", OLD).unwrap();
+        watching.out().iter().any(|event| event.contains("client_request"))
+    });
+    watching.signal("INT");
+    assert_eq!(watching.wait(), 0);
     write_tokens(&cluster, "wrong", "0123456789abcdef0124\n");
     let called = run(&cluster, &[&ping[..], &["--token-file", "wrong"]].concat());
     let said = String::from_utf8_lossy(&called.stderr).into_owned();

@@ -9,14 +9,9 @@ use super::{FIXED, histograms, latency_buckets, register};
 /// Methods by which requests are counted; all others are `other`. Frames count as the HTTP request that they amount to.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PING", "other"];
 
-/// Statuses that are answered, in order.
-const CODES: [u16; 23] = [
-    200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 411, 412, 413, 414, 415, 417, 421, 422, 431, CODE_OTHER, 501,
-    503, 505,
-];
-
-/// Stands for every other status.
-const CODE_OTHER: u16 = 500;
+/// Statuses that are answered; any other counts as `other`.
+const CODES: [u16; 22] =
+    [200, 201, 204, 304, 400, 401, 403, 404, 405, 408, 411, 412, 413, 414, 415, 417, 421, 422, 431, 501, 503, 505];
 
 /// How a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +29,7 @@ pub struct Requests(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     counters: IntCounterVec,
-    known: [[[OnceLock<IntCounter>; CODES.len()]; METHODS.len()]; 2],
+    known: [[[OnceLock<IntCounter>; CODES.len() + 1]; METHODS.len()]; 2],
     /// Of reads, then of writes, in the order of [`PHASES`].
     phases: [[Histogram; PHASES.len()]; 2],
 }
@@ -60,18 +55,15 @@ impl Requests {
     /// Counts a request by how it was answered.
     pub fn answered(&self, protocol: Protocol, method: &str, code: u16) {
         let method = METHODS.iter().position(|known| *known == method).unwrap_or(METHODS.len() - 1);
-        let code = CODES
-            .iter()
-            .position(|known| *known == code)
-            .or_else(|| CODES.iter().position(|known| *known == CODE_OTHER))
-            .unwrap_or_default();
+        let code = CODES.iter().position(|known| *known == code).unwrap_or(CODES.len());
         let known = &self.0.known[protocol as usize][method][code];
         let counter = known.get_or_init(|| {
             let protocol = match protocol {
                 Protocol::Http => "http",
                 Protocol::Frames => "frames",
             };
-            self.0.counters.with_label_values(&[protocol, METHODS[method], &CODES[code].to_string()])
+            let code = CODES.get(code).map_or_else(|| "other".to_owned(), u16::to_string);
+            self.0.counters.with_label_values(&[protocol, METHODS[method], &code])
         });
         counter.inc();
     }

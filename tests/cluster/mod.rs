@@ -66,6 +66,7 @@ pub struct Process {
     err: Arc<Mutex<Vec<String>>>,
     /// Ends with stdout.
     out_end: Option<JoinHandle<()>>,
+    err_end: Option<JoinHandle<()>>,
 }
 
 impl Cluster {
@@ -165,15 +166,15 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let (out, out_end) = collect(child.stdout.take().expect("stdout is piped"));
-        let (err, _) = collect(child.stderr.take().expect("stderr is piped"));
-        Process { child, out, err, out_end: Some(out_end) }
+        let (err, err_end) = collect(child.stderr.take().expect("stderr is piped"));
+        Process { child, out, err, out_end: Some(out_end), err_end: Some(err_end) }
     }
 
     /// A process that has done its work.
     fn ended() -> Process {
         let mut child = Command::new("true").spawn().expect("true runs");
         child.wait().expect("true ends");
-        Process { child, out: Arc::default(), err: Arc::default(), out_end: None }
+        Process { child, out: Arc::default(), err: Arc::default(), out_end: None, err_end: None }
     }
 
     pub fn id(&self) -> u32 {
@@ -211,13 +212,16 @@ impl Process {
         assert!(status.success(), "the process {id} takes a SIG{name}");
     }
 
-    /// Waits for its end; the exit code.
+    /// Waits for its end and for all that it printed; the exit code.
     pub fn wait(&mut self) -> i32 {
         let mut code = None;
         wait_for("the process to end", || {
             code = self.child.try_wait().expect("the process can be waited for");
             code.is_some()
         });
+        for end in [self.out_end.take(), self.err_end.take()].into_iter().flatten() {
+            end.join().expect("no reader panics");
+        }
         code.and_then(|status| status.code()).expect("the process ended by itself")
     }
 }

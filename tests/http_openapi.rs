@@ -72,6 +72,32 @@ async fn its_errors_are_those_that_are_given() {
     }
 }
 
+/// With tokens, whatever asks for one says so, and is done with one.
+#[tokio::test]
+async fn its_security_is_what_is_asked_for() {
+    const TOKEN: &str = "0123456789abcdef";
+    let server = Server::start_as(|config| config.tokens = Some(TOKEN.parse().unwrap())).await;
+    let doc: Value = serde_json::from_str(include_str!("../openapi.json")).unwrap();
+    let scheme = &doc["components"]["securitySchemes"]["token"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&"http".into(), &"bearer".into()));
+    for (path, item) in doc["paths"].as_object().unwrap() {
+        for method in METHODS.into_iter().filter(|method| item.get(method).is_some()) {
+            let (operation, what) = (&item[method], format!("{method} {path}"));
+            let (method, target) = (method.to_uppercase(), path.replace("{id}", "1"));
+            let bare = ask(&server, &method, &target, "", "").await;
+            let is_open = operation.get("security") == Some(&Value::Array(Vec::new()));
+            assert_eq!(bare.status == 401, !is_open, "{what}");
+            assert_fits(&doc, operation, &bare, &what);
+            if !is_open {
+                let named = resolve(&doc, &operation["responses"]["401"])["headers"]["WWW-Authenticate"].is_object();
+                assert!(named && bare.field("WWW-Authenticate").is_some(), "{what}");
+            }
+            let shown = ask(&server, &method, &target, &format!("Authorization: Bearer {TOKEN}\r\n"), "").await;
+            assert_ne!(shown.status, 401, "{what}");
+        }
+    }
+}
+
 /// The status is described by itself, and the body has the members that its schema requires and no others.
 fn assert_fits(doc: &Value, operation: &Value, answer: &Answer, what: &str) {
     let response = resolve(doc, &operation["responses"][answer.status.to_string()]);

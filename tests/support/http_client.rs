@@ -31,9 +31,13 @@ impl Server {
     }
 
     pub(crate) async fn start_with(change: impl FnOnce(&mut Limits)) -> Server {
+        Server::start_as(|config| change(&mut config.limits)).await
+    }
+
+    pub(crate) async fn start_as(change: impl FnOnce(&mut Config)) -> Server {
         let (replica, port) = FakeReplica::start();
         let mut config = config();
-        change(&mut config.limits);
+        change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);

@@ -179,6 +179,7 @@ fn not_members(json: &[u8], error: &serde_json::Error) -> NotUnderstood {
     let Some(head) = head else { return NotUnderstood { seq: None, failure: bad_json(error) } };
     let seq = head.seq.and_then(|seq| number(seq).ok());
     let failure = match head.r#type.map(text) {
+        Some(Ok(word)) if word == "auth" => no_auth(),
         Some(Ok(word)) if !VERBS.contains(&word.as_str()) => unknown_verb(&word),
         _ => Failure::new(Code::BadRequest, format!("{error}; leave the member out")),
     };
@@ -189,8 +190,13 @@ fn bad_json(error: &serde_json::Error) -> Failure {
     Failure::new(Code::BadJson, format!("the frame is not valid JSON: {error}"))
 }
 
-/// The verbs of clients.
-const VERBS: [&str; 9] = ["post", "get", "list", "put", "patch", "delete", "ping", "status", "monitor"];
+/// The verbs of clients. `auth` is understood before any other, by [`parse_auth`].
+const VERBS: [&str; 10] = ["post", "get", "list", "put", "patch", "delete", "ping", "status", "monitor", "auth"];
+
+/// An `auth` that is none.
+fn no_auth() -> Failure {
+    Failure::new(Code::BadRequest, "`auth` takes a `token`, a string, and nothing else but `seq`")
+}
 
 fn unknown_verb(word: &str) -> Failure {
     let of_replicas = matches!(word, "hello" | "proof" | "got") || Message::WORDS.contains(&word);
@@ -228,6 +234,7 @@ impl Members<'_> {
                 self.write(word, &["id", "key", "if_match"], |it| it.id(word).map(|id| Operation::Delete { id }))?
             }
             "monitor" => return Ok((timing, Wanted::Monitor(self.watch(word)?))),
+            "auth" => return Err(no_auth()),
             _ => return Err(unknown_verb(word)),
         };
         Ok((timing, Wanted::Call(call)))

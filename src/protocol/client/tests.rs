@@ -124,6 +124,8 @@ fn what_is_wrong_is_named_and_seq_comes_back_where_it_could_be_read() {
         (b"{\"seq\":-4,\"type\":\"ping\"}", None, Code::BadFrame, "-4"),
         (b"{\"seq\":18446744073709551616,\"type\":\"ping\"}", None, Code::BadFrame, "18446744073709551616"),
         (b"{\"seq\":4,\"type\":\"Ping\"}", Some(4), Code::UnknownType, "`Ping`"),
+        (b"{\"seq\":4,\"type\":\"auth\"}", Some(4), Code::BadRequest, "`auth` takes a `token`"),
+        (b"{\"seq\":4,\"type\":\"auth\",\"token\":7}", Some(4), Code::BadRequest, "`auth` takes a `token`"),
         (b"{\"seq\":4,\"type\":\"fly\",\"wings\":1}", Some(4), Code::UnknownType, "`fly`"),
         (b"{\"seq\":4,\"type\":\"ping\",\"wings\":1}", Some(4), Code::BadRequest, "`wings`"),
         (b"{\"seq\":4,\"type\":\"ping\",\"id\":1}", Some(4), Code::BadRequest, "`id`"),

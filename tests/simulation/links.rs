@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use fastrand::Rng;
 use primacy::protocol::ids::{Epoch, Incarnation};
-use primacy::protocol::message::{Envelope, Message};
+use primacy::protocol::message::Envelope;
 
 /// A frame on its way.
 #[derive(Debug)]
@@ -107,10 +107,9 @@ impl Link {
     }
 
     /// The next frame that has arrived. One of a later epoch than the receiver's waits, with those behind it (L4).
-    pub(crate) fn pop(&mut self, now: u64, receiver_epoch: Epoch, stale_passes: bool) -> Option<Frame> {
+    pub(crate) fn pop(&mut self, now: u64, receiver_epoch: Epoch) -> Option<Frame> {
         let front = self.frames.front()?;
-        let waits = front.envelope.epoch > receiver_epoch
-            && !(stale_passes && matches!(front.envelope.message, Message::Stale(_)));
+        let waits = front.envelope.epoch > receiver_epoch;
         if self.is_cut() || self.holds > 0 || front.at > now || waits {
             return None;
         }

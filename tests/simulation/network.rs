@@ -38,7 +38,7 @@ impl World {
     }
 
     pub(crate) fn arrive(&mut self, from: usize, to: usize) {
-        while let Some(frame) = self.links[from][to].pop(self.now, self.nodes[to].epoch, self.plan.stale_passes) {
+        while let Some(frame) = self.links[from][to].pop(self.now, self.nodes[to].epoch) {
             if self.nodes[to].is_up() && frame.to == self.nodes[to].incarnation {
                 let Frame { from: incarnation, envelope, .. } = frame;
                 self.tell(to, Event::Message { from: ReplicaId(from as u8), incarnation, envelope });

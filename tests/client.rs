@@ -15,7 +15,7 @@ use primacy::protocol::ids::Version;
 use primacy::protocol::request::{Code, Key, Operation, Write};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 /// A replica that a test plays: it accepts connections, reads requests and answers as the test says.
@@ -216,6 +216,71 @@ async fn a_replica_that_hangs_is_given_up_after_an_attempts_time() {
     patiently("the reply", write).await.expect("no panic").expect("it is done");
     // Its connection is closed: nobody knows what it would still say.
     assert_eq!(patiently("the end", silent.0.read(&mut [0])).await.expect("an end"), 0);
+}
+
+/// An address at which connections never open: what may wait there to be accepted is full.
+async fn never_opens() -> (String, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let listener = socket.listen(1).expect("it listens");
+    let address = listener.local_addr().expect("it is bound");
+    let mut waiting = Vec::new();
+    while let Ok(opened) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(opened.expect("a connection"));
+        assert!(waiting.len() < 100, "nothing fills what waits to be accepted");
+    }
+    (address.to_string(), listener, waiting)
+}
+
+#[tokio::test]
+async fn a_dial_that_hangs_takes_no_request_longer_than_its_time() {
+    let (hangs, _listener, _waiting) = never_opens().await;
+    let mut options = Options::new([&hangs]).expect("an address");
+    (options.timeout, options.connect_timeout) = (Duration::from_millis(50), 10 * PATIENCE);
+    let client = Client::with(&options);
+    for _ in 0..2 {
+        let error = patiently("the end", client.delete(NoteId(1))).await.unwrap_err();
+        assert_eq!(error.effect, Effect::None, "nothing was sent");
+        assert!(matches!(error.cause, Cause::Late(_)), "{error}");
+    }
+
+    let serves = Played::start().await;
+    let mut options = Options::new([&hangs, &serves.address]).expect("addresses");
+    (options.attempt_timeout, options.connect_timeout) = (Duration::from_millis(50), 10 * PATIENCE);
+    let client = Client::with(&options);
+    let write = asks(async move { client.delete(NoteId(1)).await });
+    let mut caller = serves.accept().await;
+    let request = caller.request().await;
+    caller.done(&request).await;
+    patiently("the reply", write).await.expect("no panic").expect("the other one has done it");
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_leaves_the_connection_in_step() {
+    let played = Played::start().await;
+    let mut options = played.options();
+    options.in_flight = 2;
+    let client = Client::with(&options);
+    let ask = |id| {
+        let client = client.clone();
+        asks(async move { client.delete(NoteId(id)).await.map(|done| done.id) })
+    };
+    let (given_up, kept) = (ask(1), ask(2));
+    let mut caller = played.accept().await;
+    let requests = [caller.request().await, caller.request().await];
+    given_up.abort();
+    assert!(given_up.await.expect_err("it was given up").is_cancelled());
+    // Its place is free only when it is answered: until then the replica has it.
+    let third = ask(3);
+    for request in &requests {
+        caller.done(request).await;
+    }
+    let last = caller.request().await;
+    caller.done(&last).await;
+    for (id, asked) in [(2, kept), (3, third)] {
+        assert_eq!(patiently("its reply", asked).await.expect("no panic").expect("it is done"), NoteId(id));
+    }
+    assert_eq!(client.connections_opened(), 1);
 }
 
 #[tokio::test]

@@ -129,11 +129,11 @@ async fn the_client_library_shows_its_token_on_each_connection() {
     let cluster = start("");
     let mut options = Options::new(&cluster.replicas).unwrap();
     let note = || Note::new(Some("a"), Some("b")).unwrap();
-    options.token = Some(NEW.to_owned());
+    options.token = Some(NEW.into());
     let client = Client::with(&options);
     let done = client.post(note()).await.unwrap();
     assert_eq!(client.get(done.id).await.unwrap().note, note());
-    for token in [None, Some("0123456789abcdef0124".to_owned())] {
+    for token in [None, Some("0123456789abcdef0124".into())] {
         options.token = token;
         let error = Client::with(&options).post(note()).await.unwrap_err();
         assert_eq!(error.code(), Some(Code::Unauthorized), "{error}");

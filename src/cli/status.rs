@@ -103,7 +103,7 @@ async fn ask(address: &Address, token: Option<&str>) -> Answer {
 /// Asks once: what a replica says when it is asked again is another question.
 async fn ask_for_status(address: &Address, token: Option<&str>) -> Result<Box<Status>, String> {
     let mut options = Options::new([address.to_string()]).map_err(|error| error.to_string())?;
-    options.token = token.map(str::to_owned);
+    options.token = token.map(Into::into);
     (options.attempts, options.timeout, options.connect_timeout) = (1, ANSWER_WAIT, ANSWER_WAIT);
     Client::with(&options).status().await.map_err(|error| error.cause.to_string())
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::Cause;
 use super::exchange::{Attempt, Exchange, Submission, Trouble};
-use super::options::Options;
+use super::options::{Options, Token};
 use super::request::Asking;
 use crate::backoff::Backoff;
 use crate::clock::Alarm;
@@ -26,12 +27,14 @@ const HANDED_MAX: usize = 256;
 pub(super) struct Connection {
     name: String,
     requests: mpsc::Sender<Submission>,
+    opened: Arc<AtomicU64>,
 }
 
 impl Connection {
     /// Begins the task in the runtime that this is called in.
     pub(super) fn start(address: &Address, options: &Options, seed: u64) -> Connection {
         let (sender, requests) = mpsc::channel(HANDED_MAX);
+        let opened = Arc::new(AtomicU64::new(0));
         let task = Task {
             address: address.clone(),
             connect_timeout: options.connect_timeout,
@@ -42,14 +45,20 @@ impl Connection {
             backoff: Backoff::new(seed),
             not_before: Instant::now(),
             answered: false,
+            opened: Arc::clone(&opened),
         };
         tokio::spawn(task.run());
-        Connection { name: address.to_string(), requests: sender }
+        Connection { name: address.to_string(), requests: sender, opened }
     }
 
     /// The replica's address.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How often it was opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// Sends a request, and waits for its reply until `due`.
@@ -88,7 +97,7 @@ struct Task {
     address: Address,
     connect_timeout: Duration,
     /// What each connection begins with.
-    token: Option<String>,
+    token: Option<Token>,
     requests: mpsc::Receiver<Submission>,
     exchange: Exchange,
     alarm: Alarm,
@@ -97,6 +106,7 @@ struct Task {
     not_before: Instant,
     /// Whether anything was answered on this connection.
     answered: bool,
+    opened: Arc<AtomicU64>,
 }
 
 /// What the task woke up for.
@@ -143,17 +153,32 @@ impl Task {
         }
     }
 
-    async fn dial(&self) -> io::Result<TcpStream> {
-        let dial = TcpStream::connect((self.address.host(), self.address.port()));
-        let stream = timeout(self.connect_timeout, dial).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    /// Dials. Requests are taken meanwhile, and end where their time does.
+    async fn dial(&mut self) -> io::Result<TcpStream> {
+        let Task { address, connect_timeout, requests, exchange, alarm, .. } = self;
+        let dial = timeout(*connect_timeout, TcpStream::connect((address.host(), address.port())));
+        tokio::pin!(dial);
+        let stream = loop {
+            let (has_room, look) = (exchange.has_room(), exchange.next_look());
+            tokio::select! {
+                biased;
+                dialed = &mut dial => break dialed.map_err(|_| io::ErrorKind::TimedOut)??,
+                submission = requests.recv(), if has_room => match submission {
+                    Some(submission) => exchange.push(submission),
+                    None => return Err(io::ErrorKind::NotConnected.into()),
+                },
+                () = alarm.at(look) => exchange.look(Instant::now())?,
+            }
+        };
         stream.set_nodelay(true)?;
+        self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(stream)
     }
 
     /// Serves until nobody can ask any more, or the connection is lost.
     async fn serve(&mut self, mut stream: TcpStream) -> io::Result<()> {
         let mut open = true;
-        self.exchange.begin(self.token.as_deref());
+        self.exchange.begin(self.token.as_ref().map(Token::as_str));
         while open || !self.exchange.is_idle() {
             if open {
                 self.take_all();

@@ -62,6 +62,11 @@ impl Replicas {
         }
     }
 
+    /// Connections that were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.connections.iter().map(Connection::opened).sum()
+    }
+
     /// Asks until there is an answer of the kind that `pick` takes, an error that another attempt would not mend, or no
     /// time.
     pub(super) async fn ask<T>(

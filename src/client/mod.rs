@@ -67,7 +67,7 @@ use reply::Reply;
 use request::Asking;
 
 pub use error::{Cause, Effect, Error, Refusal};
-pub use options::{Options, OptionsError};
+pub use options::{Options, OptionsError, Token};
 pub use reply::{Found, List, Pong};
 pub use request::frame_of;
 
@@ -222,6 +222,12 @@ impl Client {
             _ => None,
         })
         .await
+    }
+
+    /// How many connections this client and its clones have opened so far: more than one to a replica means that it was
+    /// lost in between.
+    pub fn connections_opened(&self) -> u64 {
+        self.0.replicas.opened()
     }
 
     async fn ask<T>(&self, call: &Call, nature: Nature, pick: impl Fn(Reply) -> Option<T>) -> Result<T, Error> {

@@ -1,5 +1,6 @@
 //! What a client is told about the cluster, and how long it waits.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::config::Address;
@@ -41,7 +42,36 @@ pub struct Options {
     /// [`Effect::Unknown`](super::Effect::Unknown). Default: true.
     pub keys: bool,
     /// The token to show, where the replicas ask for one. Default: none.
-    pub token: Option<String>,
+    pub token: Option<Token>,
+}
+
+/// A token by which a client shows that it may ask. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Token {
+    fn from(text: String) -> Token {
+        Token(text)
+    }
+}
+
+impl From<&str> for Token {
+    fn from(text: &str) -> Token {
+        Token(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
 }
 
 /// What is wrong with [`Options`].
@@ -93,6 +123,14 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_token_is_not_shown() {
+        let mut options = Options::new(["a:1"]).unwrap();
+        options.token = Some("0123456789abcdef".into());
+        let shown = format!("{options:?}");
+        assert!(shown.contains("token: Some") && !shown.contains("0123456789abcdef"), "{shown}");
+    }
 
     #[test]
     fn addresses_are_checked() {

@@ -91,8 +91,8 @@
 //!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `bench`: what writes and reads cost. `scenario` is what is measured, `plan` which ones and how long, `pattern` finds
-//!   them by name; `run` goes through the rounds on a `bed`, where `load` writes `notes` by `http` and counts in a `tally`,
-//!   beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its `plots`:
+//!   them by name; `run` goes through the rounds on a `bed`, where `load` writes `notes` over `ways`, by frames or by
+//!   `http`, and counts in a `tally`, beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its `plots`:
 //!   `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and `compare` judge it; `progress` is
 //!   for who waits.
 //! * `config`: a checked configuration. `address`, `limits`, `secret` and `tokens` are parts of it; `load` reads it from what was `given`,

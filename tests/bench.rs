@@ -43,7 +43,13 @@ fn a_run_measures_every_scenario_and_writes_its_report() {
     let result = RunResult::read(&out).expect("a result");
     assert_eq!(result.measured.rounds, 2);
     let names: BTreeSet<&str> = result.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
-    for name in ["remote-write/backup/2ms", "local-write/elsewhere", "local-write/item-primary/per-frame/2ms"] {
+    for name in [
+        "remote-write/backup/2ms",
+        "local-write/elsewhere",
+        "local-write/item-primary/per-frame/2ms",
+        "remote-write/primary/frames",
+        "local-write/item-primary/frames/4-clients",
+    ] {
         assert!(names.contains(name) && printed.contains(name), "{name} in {names:?}");
     }
     result.scenarios.iter().for_each(check_scenario);
@@ -80,6 +86,7 @@ fn check_scenario(scenario: &primacy::bench::ScenarioResult) {
     assert!(mean >= longest_wait, "{name}: {mean} ms is faster than {longest_wait} ms");
     assert_eq!(scenario.link_connections > 0, scenario.links == "per-frame", "{name}: {}", scenario.link_connections);
     assert_eq!(scenario.client_connections >= scenario.done, scenario.clients == "new", "{name}");
+    assert_eq!(scenario.phases_ms.is_none(), scenario.by == "frames", "{name}: {:?}", scenario.phases_ms);
 }
 
 fn check_report(report: &str) {
@@ -168,6 +175,37 @@ fn two_results_are_compared() {
     fs::write(folder.path().join("c"), "{}").expect("a file");
     let bad = bench(folder.path(), &["compare", "a", "c"]);
     assert_eq!((code(&bad), text(&bad.stderr).contains("is no result")), (1, true), "{bad:?}");
+}
+
+/// Every kind of scenario by frames: kept and new connections, open and closed loops, pipelined, with and without keys.
+#[test]
+fn frames_are_measured_through_the_client_library() {
+    let folder = Folder::new();
+    let only = ["--only", "*-write/*primary/frames*", "--only", "*/read/frames*", "--only", "*/memory/*in-flight"];
+    let short = ["--rounds", "1", "--duration", "0.05", "--rate", "400", "--connections", "4", "--delays", "0"];
+    let output = bench(folder.path(), &[&["--by", "frames", "--out", "a"], &short[..], &only].concat());
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let result = RunResult::read(&folder.path().join("a")).expect("a result");
+    let names: BTreeSet<&str> = result.scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+    for mode in ["remote-write/primary", "local-write/item-primary"] {
+        for rest in [
+            "/frames",
+            "/frames/new-connections",
+            "/frames/4-clients",
+            "/memory/frames/1-client/128-in-flight",
+            "/memory/frames/keys/1-client/128-in-flight",
+        ] {
+            assert!(names.contains(format!("{mode}{rest}").as_str()), "{mode}{rest} in {names:?}");
+        }
+    }
+    for scenario in &result.scenarios {
+        let name = &scenario.name;
+        assert_eq!((scenario.by.as_str(), scenario.error_count()), ("frames", 0), "{name}: {:?}", scenario.errors);
+        assert!(scenario.done > 0, "{name}");
+        let opened = if scenario.clients == "new" { scenario.done } else { 0 };
+        assert_eq!(scenario.client_connections, opened, "{name}: those that are kept were open before");
+    }
+    assert!(result.is_consistent());
 }
 
 #[test]

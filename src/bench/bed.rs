@@ -17,6 +17,7 @@ use super::BenchError;
 use super::http::{self, Connection};
 use super::notes::{BenchNote, Content, Wrong};
 use super::scenario::Setup;
+use crate::client::Options;
 use crate::cluster::{Cluster, ClusterError};
 use crate::config::{Address, Config, LogStyle};
 use crate::membership::Begin;
@@ -67,6 +68,8 @@ pub(super) struct Replica {
     pub(super) host: String,
     /// The same, resolved.
     pub(super) service: SocketAddr,
+    /// How it is asked by frames.
+    pub(super) frames: Options,
 }
 
 /// A cluster that this process runs.
@@ -144,6 +147,7 @@ impl Bed {
     /// Learns from their own words who they are and who is primary.
     fn learn(&mut self, statuses: &[Status]) -> Result<(), BenchError> {
         for (replica, status) in self.replicas.iter_mut().zip(statuses) {
+            replica.frames = frames(&status.replica)?;
             replica.name.clone_from(&status.replica);
         }
         let primary = statuses.iter().find_map(|status| status.view.as_ref()).map(|view| view.primary.clone());
@@ -242,7 +246,8 @@ impl Replica {
         let unreachable = |source| BenchError::Unreachable { replica: host.clone(), source };
         let found = lookup_host(&host).await.map_err(unreachable)?.next();
         let service = found.ok_or_else(|| unreachable(std::io::ErrorKind::NotFound.into()))?;
-        Ok(Replica { name, host, service })
+        let frames = frames(&name)?;
+        Ok(Replica { name, host, service, frames })
     }
 
     /// Asks on a connection of its own.
@@ -263,6 +268,14 @@ impl Replica {
             answer: String::from_utf8_lossy(&body).into_owned(),
         })
     }
+}
+
+/// How a replica of this address is asked by frames.
+fn frames(name: &str) -> Result<Options, BenchError> {
+    Options::new([name]).map_err(|error| BenchError::Unreachable {
+        replica: name.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
+    })
 }
 
 /// Binds a cluster on a loopback address that has its ports free.

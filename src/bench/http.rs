@@ -18,6 +18,9 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most header fields of an answer.
 const FIELDS_MAX: usize = 32;
 
+/// What an answer tells of the service's time, by [`PHASES`], in ms.
+pub(super) type Phases = [f64; PHASES.len()];
+
 /// Names of the parts of `Server-Timing` that are counted, in the order in which they are stacked.
 pub(super) const PHASES: [&str; 7] = ["queue", "forward", "move", "replicate", "store", "update", "respond"];
 
@@ -34,7 +37,7 @@ pub(super) struct Head {
     /// The status.
     pub(super) status: u16,
     /// Of `Server-Timing`, by [`PHASES`], in ms.
-    pub(super) phases: [f64; PHASES.len()],
+    pub(super) phases: Phases,
     /// Where the body begins and ends.
     body: (usize, usize),
     /// The service closes the connection.
@@ -140,7 +143,7 @@ fn understand(input: &[u8]) -> io::Result<Option<Head>> {
 }
 
 /// The parts of a `Server-Timing` in ms; those that it does not name are 0.
-fn phases(value: &str) -> [f64; PHASES.len()] {
+fn phases(value: &str) -> Phases {
     let mut phases = [0.0; PHASES.len()];
     for part in value.split(',') {
         if let Some((name, ms)) = part.trim().split_once(";dur=")

@@ -1,11 +1,11 @@
-//! The load: workers that each write a note of their own, by a rate or as fast as they are answered.
+//! The load: workers that each write a note of their own, by a rate or as fast as they are answered. Each is one request
+//! at a time; workers of one client share its connections.
 //!
 //! All workers are futures of one thread, which is the load generator. In an open loop a worker takes the next intended
 //! start, waits for it, and sends; where all are busy, starts are taken late, and the wait counts as latency, so that a
 //! slow answer cannot hide the requests that it held up (coordinated omission).
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::BenchError;
 use super::bed::Bed;
 use super::cpu;
-use super::http::{self, Connection, Head};
 use super::notes::BenchNote;
-use super::scenario::{Clients, Load, Scenario, Work};
+use super::scenario::{Load, Scenario, Work};
 use super::tally::Tally;
+use super::ways::{Ask, Failed, Ways};
 use crate::clock::ExactTimer;
 
 /// How long after the window requests that waited for a connection are still sent.
@@ -43,27 +43,28 @@ struct Run<'a> {
     last_done: Cell<Instant>,
 }
 
-/// One connection's worth of load: one request at a time.
+/// One request at a time.
 struct Worker {
     place: usize,
+    /// Whose it is.
+    client: usize,
     note: BenchNote,
-    /// By replica.
-    connections: Vec<Option<Connection>>,
+    ways: Ways,
     timer: ExactTimer,
     /// Requests sent, for taking turns.
     turn: usize,
 }
 
-/// Runs one scenario for one window. The notes must be as many as its connections, at least.
+/// Runs one scenario for one window. The notes must be as many as its workers, at least.
 pub(super) async fn run(
     bed: &Bed,
     scenario: Scenario,
     window: Duration,
     connections: usize,
 ) -> Result<Tally, BenchError> {
-    let connections = match scenario.load {
-        Load::Open { .. } => connections,
-        Load::Closed { connections } => connections,
+    let (clients, in_flight) = match scenario.load {
+        Load::Open { .. } => (connections, 1),
+        Load::Closed { connections, in_flight } => (connections, in_flight),
     };
     let now = Instant::now();
     let run = Run {
@@ -77,35 +78,41 @@ pub(super) async fn run(
         last_sent: Cell::new(now),
         last_done: Cell::new(now),
     };
-    let mut workers = run.workers(connections);
+    let mut workers = run.workers(clients, in_flight);
     join_all(workers.iter_mut().map(|worker| run.prepare(worker))).await;
     let carried = bed.quiet().await?;
     *run.tally.borrow_mut() = Tally::new();
+    let opened = |workers: &[Worker]| workers.iter().step_by(in_flight).map(|worker| worker.ways.opened()).sum::<u64>();
+    let opened_before = opened(&workers);
     let (used, began) = (cpu::Reading::now(), Instant::now());
     run.start.set(began + LEAD);
     run.last_sent.set(began + LEAD);
     run.last_done.set(began + LEAD);
     join_all(workers.iter_mut().map(|worker| run.work(worker))).await;
     run.tally.borrow_mut().used(cpu::Reading::now().since(&used), began.elapsed());
+    let opened = opened(&workers) - opened_before;
     run.give_back(workers);
     let now_carried = bed.quiet().await?;
     let mut tally = run.finish();
     tally.frames = now_carried.frames.saturating_sub(carried.frames);
+    tally.client_connections = opened;
     tally.link_connections = now_carried.opened.saturating_sub(carried.opened);
     Ok(tally)
 }
 
 impl Run<'_> {
-    fn workers(&self, connections: usize) -> Vec<Worker> {
+    fn workers(&self, clients: usize, in_flight: usize) -> Vec<Worker> {
         let notes = self.bed.notes.borrow();
-        let worker = |(place, note): (usize, &BenchNote)| Worker {
-            place,
-            note: note.clone(),
-            connections: self.bed.replicas.iter().map(|_| None).collect(),
-            timer: ExactTimer::default(),
-            turn: place,
-        };
-        notes.iter().take(connections).enumerate().map(worker).collect()
+        let mut workers: Vec<Worker> = Vec::with_capacity(clients * in_flight);
+        for (place, note) in notes.iter().take(clients * in_flight).enumerate() {
+            let ways = match place % in_flight {
+                0 => Ways::new(self.bed, &self.scenario),
+                within => workers[place - within].ways.share(),
+            };
+            let client = place / in_flight;
+            workers.push(Worker { place, client, note: note.clone(), ways, timer: ExactTimer::default(), turn: place });
+        }
+        workers
     }
 
     fn give_back(&self, workers: Vec<Worker>) {
@@ -128,11 +135,8 @@ impl Run<'_> {
     /// Opens the worker's connections and has one request done as those that are measured, uncounted: it moves the item
     /// to where they find it.
     async fn prepare(&self, worker: &mut Worker) {
-        if self.scenario.clients == Clients::Kept {
-            for place in self.aims(worker) {
-                // Where it cannot be had, the requests say so.
-                worker.connections[place] = Connection::open(self.bed.replicas[place].service).await.ok();
-            }
+        for place in self.aims(worker) {
+            worker.ways.open(self.bed, place).await;
         }
         let first = if self.scenario.work == Work::ItemPrimary { self.home(worker) } else { self.aim(worker) };
         self.ask(worker, first, Instant::now()).await;
@@ -178,13 +182,19 @@ impl Run<'_> {
             Work::Primary => vec![self.bed.primary],
             Work::Backup => all.filter(|place| *place != self.bed.primary).collect(),
             Work::ItemPrimary => vec![self.home(worker)],
+            Work::Read if self.pipelines() => vec![self.home(worker)],
             Work::Read | Work::Anywhere | Work::Elsewhere | Work::Locality(_) => all.collect(),
         }
     }
 
-    /// Where the worker's note has its primary, while nobody else writes it.
+    /// The replica that the worker's client is near: its notes have their primary there, while nobody else writes them.
     fn home(&self, worker: &Worker) -> usize {
-        worker.place % self.bed.replicas.len()
+        worker.client % self.bed.replicas.len()
+    }
+
+    /// Whether a client has several requests on its way at a time. Where it may choose, all go over one connection.
+    fn pipelines(&self) -> bool {
+        matches!(self.scenario.load, Load::Closed { in_flight: 2.., .. })
     }
 
     /// The replica that the next request goes to.
@@ -195,6 +205,7 @@ impl Run<'_> {
         match self.scenario.work {
             Work::Primary => self.bed.primary,
             Work::Backup => other_than(self.bed.primary),
+            Work::Read if self.pipelines() => self.home(worker),
             Work::Read | Work::Anywhere => worker.turn % count,
             Work::ItemPrimary => owner,
             Work::Elsewhere => other_than(owner),
@@ -208,62 +219,27 @@ impl Run<'_> {
 
     /// Sends one request and counts what became of it.
     async fn ask(&self, worker: &mut Worker, aim: usize, intended: Instant) {
-        let writes = self.scenario.work.writes();
-        let request = self.request(worker, aim);
+        let (id, writes) = (worker.note.id, self.scenario.work.writes());
+        let json = if writes { self.bed.content.json(worker.note.next()) } else { String::new() };
+        let ask = if writes { Ask::Put(id, &json) } else { Ask::Get(id) };
         self.last_sent.set(Instant::now());
-        let answered = self.exchange(worker, aim, &request).await;
+        let answered = worker.ways.ask(self.bed, aim, ask).await;
         let now = Instant::now();
         self.last_done.set(now);
         let mut tally = self.tally.borrow_mut();
         match answered {
-            Ok((head, _)) if head.is_done() => {
-                tally.done(now - intended, &head.phases);
+            Ok(phases) => {
+                tally.done(now - intended, phases.as_ref());
                 if writes {
                     worker.note.done(aim);
                 }
             }
-            Ok((_, code)) => {
-                if writes && code != "unknown" {
+            Err(Failed { code, perhaps }) => {
+                if writes && !perhaps {
                     worker.note.failed();
                 }
                 tally.failed(code);
             }
-            // Whether it took effect is unknown.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => tally.failed("no_answer".to_owned()),
-            Err(_) => tally.failed("connection".to_owned()),
         }
-    }
-
-    fn request(&self, worker: &mut Worker, aim: usize) -> Vec<u8> {
-        let host = &self.bed.replicas[aim].host;
-        let path = format!("/note/{}", worker.note.id);
-        let clients = match self.scenario.clients {
-            Clients::Kept => "",
-            Clients::New => "Connection: close\r\n",
-        };
-        if !self.scenario.work.writes() {
-            return http::get(host, &path, clients);
-        }
-        http::with_body("PUT", host, &path, clients, &self.bed.content.json(worker.note.next()))
-    }
-
-    /// The answer's head, and its code where it is a failure.
-    async fn exchange(&self, worker: &mut Worker, aim: usize, request: &[u8]) -> io::Result<(Head, String)> {
-        let mut connection = match worker.connections[aim].take() {
-            Some(connection) => connection,
-            None => {
-                self.tally.borrow_mut().client_connections += 1;
-                Connection::open(self.bed.replicas[aim].service).await?
-            }
-        };
-        let head = connection.ask(request).await?;
-        let code = match head.is_done() {
-            true => String::new(),
-            false => http::code_of(head.status, connection.body(&head)),
-        };
-        if head.keeps() && self.scenario.clients == Clients::Kept {
-            worker.connections[aim] = Some(connection);
-        }
-        Ok((head, code))
     }
 }

@@ -35,13 +35,14 @@ mod summary;
 mod table;
 mod tally;
 mod threshold;
+mod ways;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use compare::Comparison;
 pub use cpu::Cores;
-pub use plan::{CONNECTIONS_MAX, Effort, Wishes};
+pub use plan::{CONNECTIONS_MAX, Effort, Spoken, Wishes};
 pub use result::{
     Check, Machine, Measured, Percentiles, RESULT_FILE, RESULT_VERSION, Round, RoundTrips, RunResult, ScenarioResult,
 };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::BenchError;
 use super::pattern;
-use super::scenario::{Clients, Load, Scenario, Setup, Work};
+use super::scenario::{By, Clients, Load, Scenario, Setup, Work};
 use crate::config::{Durability, LinkUse, Mode};
 
 /// Fewest samples of a scenario in each round, where a second has few.
@@ -13,15 +13,31 @@ const ROUND_SAMPLES: f64 = 8.0;
 /// Most connections of the load generator to one cluster; each has a note of its own.
 pub const CONNECTIONS_MAX: usize = 1024;
 
+/// Requests that a client which pipelines has on its way: as many as a replica takes from one connection, and as the
+/// client library sends.
+const IN_FLIGHT: usize = 128;
+
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// The textbook's claims, in some 15 s.
+    /// The textbook's claims, in some 20 s.
     Quick,
-    /// Every kind of scenario, in about a minute.
+    /// Every kind of scenario, in about two minutes.
     Normal,
     /// All combinations that are of interest, in about a quarter of an hour.
     Full,
+}
+
+/// What clients speak in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// HTTP only.
+    Http,
+    /// Frames only.
+    Frames,
+    /// HTTP, and frames beside it where the difference shows: without link delay.
+    #[default]
+    Both,
 }
 
 /// What was asked for beside the effort; none is the effort's default.
@@ -37,6 +53,8 @@ pub struct Wishes {
     pub connections: Option<usize>,
     /// One-way delays in microseconds.
     pub delays_us: Option<Vec<u64>>,
+    /// What clients speak.
+    pub by: Spoken,
     /// Patterns of the scenarios' names that are run; empty for all.
     pub only: Vec<String>,
 }
@@ -63,15 +81,12 @@ impl Plan {
             Effort::Quick => vec![0, 5_000],
             Effort::Normal | Effort::Full => vec![0, 5_000, 20_000],
         });
-        let list = List { effort, per_s: wishes.per_s.unwrap_or(500.0), connections: wishes.connections.unwrap_or(64) };
-        let scenarios = list.of(&delays);
-        Plan::of(scenarios, effort, wishes)
+        Plan::of(List::new(effort, wishes).of(&delays), effort, wishes)
     }
 
     /// The plan for a cluster that runs already: what can be asked of it as it is.
     pub(super) fn for_target(mode: Mode, effort: Effort, wishes: &Wishes) -> Result<Plan, BenchError> {
-        let list = List { effort, per_s: wishes.per_s.unwrap_or(500.0), connections: wishes.connections.unwrap_or(64) };
-        Plan::of(list.plain(mode), effort, wishes)
+        Plan::of(List::new(effort, wishes).plain(mode), effort, wishes)
     }
 
     fn of(scenarios: Vec<Scenario>, effort: Effort, wishes: &Wishes) -> Result<Plan, BenchError> {
@@ -87,7 +102,7 @@ impl Plan {
         let (rounds, window, window_delayed) = match effort {
             Effort::Quick => (3, 200, 150),
             Effort::Normal => (3, 700, 400),
-            Effort::Full => (5, 3_000, 2_000),
+            Effort::Full => (5, 2_000, 1_500),
         };
         let ms = Duration::from_millis;
         Ok(Plan {
@@ -128,11 +143,17 @@ impl Plan {
 /// Makes the list of scenarios.
 struct List {
     effort: Effort,
+    by: Spoken,
     per_s: f64,
     connections: usize,
 }
 
 impl List {
+    fn new(effort: Effort, wishes: &Wishes) -> List {
+        let (per_s, connections) = (wishes.per_s.unwrap_or(500.0), wishes.connections.unwrap_or(64));
+        List { effort, by: wishes.by, per_s, connections }
+    }
+
     fn of(&self, delays: &[u64]) -> Vec<Scenario> {
         let mut scenarios = Vec::new();
         let modes = [Mode::RemoteWrite, Mode::LocalWrite];
@@ -174,32 +195,56 @@ impl List {
         scenarios.extend(self.mixed(setup));
         let near = scenarios[0];
         scenarios.push(Scenario { clients: Clients::New, ..near });
-        let closed = |connections| Scenario { load: Load::Closed { connections }, ..near };
+        let closed = |connections| Scenario { load: Load::closed(connections), ..near };
         match self.effort {
             Effort::Full => {
                 scenarios.extend([closed(1), closed(self.connections)]);
-                scenarios.push(Scenario { load: Load::Closed { connections: self.connections }, ..scenarios[2] });
+                scenarios.push(Scenario { load: Load::closed(self.connections), ..scenarios[2] });
             }
             Effort::Quick | Effort::Normal => scenarios.push(closed(self.connections)),
         }
-        scenarios
+        self.spoken(scenarios)
     }
 
     fn memory(&self, mode: Mode) -> Vec<Scenario> {
         let basics = self.basics(Setup { durability: Durability::Memory, ..Setup::plain(mode) });
-        match self.effort {
-            Effort::Full => {
-                let closed = Load::Closed { connections: self.connections };
-                [&basics[..], &[Scenario { load: closed, ..basics[0] }]].concat()
-            }
+        let scenarios = match self.effort {
+            Effort::Full => [&basics[..], &[Scenario { load: Load::closed(self.connections), ..basics[0] }]].concat(),
             Effort::Quick | Effort::Normal => basics[..1].to_vec(),
+        };
+        let pipelined = |basic: Scenario, keys| {
+            let load = Load::Closed { connections: 1, in_flight: IN_FLIGHT };
+            Scenario { by: By::Frames { keys }, load, ..basic }
+        };
+        let mut scenarios = self.spoken(scenarios);
+        if self.by != Spoken::Http {
+            // Without a disk, which would be all that shows: what one connection carries.
+            scenarios.extend([pipelined(basics[0], false), pipelined(basics[0], true), pipelined(basics[2], false)]);
         }
+        scenarios
     }
 
     fn delayed(&self, setup: Setup) -> Vec<Scenario> {
         let mut scenarios = self.basics(setup);
         scenarios.extend(self.mixed(setup));
-        scenarios
+        self.spoken(scenarios)
+    }
+
+    /// These scenarios in what is to be spoken. Frames stand beside HTTP where nothing hides what HTTP costs.
+    fn spoken(&self, by_http: Vec<Scenario>) -> Vec<Scenario> {
+        let shows_http = |scenario: &Scenario| {
+            let plain = scenario.setup.delay_us == 0 && scenario.setup.links == LinkUse::Persistent;
+            let is_asked = self.effort != Effort::Quick || matches!(scenario.work, Work::Primary | Work::ItemPrimary);
+            plain && is_asked && scenario.clients == Clients::Kept && !scenario.work.is_mixed()
+        };
+        let wanted = |scenario: &&Scenario| self.by == Spoken::Frames || shows_http(scenario);
+        let by_frames = by_http.iter().filter(wanted).map(|it| Scenario { by: By::Frames { keys: false }, ..*it });
+        let by_frames: Vec<Scenario> = by_frames.collect();
+        match self.by {
+            Spoken::Http => by_http,
+            Spoken::Frames => by_frames,
+            Spoken::Both => [by_http, by_frames].concat(),
+        }
     }
 
     /// What local-write costs depends on where the writes come from; remote-write beside it. Its ends, no write and every
@@ -230,7 +275,7 @@ impl List {
         let setup = Setup { links: LinkUse::PerFrame, delay_us, ..Setup::plain(mode) };
         let mut scenarios = self.basics(setup);
         scenarios.truncate(if self.effort == Effort::Quick { 1 } else { 2 });
-        scenarios
+        self.spoken(scenarios)
     }
 
     fn open(&self, setup: Setup, work: Work) -> Scenario {
@@ -238,7 +283,7 @@ impl List {
             LinkUse::Persistent => self.per_s,
             LinkUse::PerFrame => self.per_s.min(unhurried(setup.delay_us)),
         };
-        Scenario { setup, work, clients: Clients::Kept, load: Load::Open { per_s } }
+        Scenario { setup, work, by: By::Http, clients: Clients::Kept, load: Load::Open { per_s } }
     }
 }
 
@@ -264,18 +309,24 @@ mod tests {
     #[test]
     fn every_name_is_one_scenarios() {
         for effort in [Effort::Quick, Effort::Normal, Effort::Full] {
-            let mut names = names(effort, &Wishes::default());
-            let count = names.len();
-            names.sort();
-            names.dedup();
-            assert_eq!(names.len(), count, "{effort:?}");
+            for by in [Spoken::Http, Spoken::Frames, Spoken::Both] {
+                let mut names = names(effort, &Wishes { by, ..Wishes::default() });
+                let count = names.len();
+                names.sort();
+                names.dedup();
+                assert_eq!(names.len(), count, "{effort:?} {by:?}");
+                let by_frames = names.iter().filter(|name| name.contains("/frames")).count();
+                assert_eq!((by_frames > 0, by_frames < count), (by != Spoken::Http, by != Spoken::Frames), "{by:?}");
+            }
         }
     }
 
     #[test]
     fn every_delayed_scenario_has_its_like_without_delay() {
-        for effort in [Effort::Normal, Effort::Full] {
-            let plan = Plan::new(effort, &Wishes::default()).unwrap();
+        for (effort, by) in
+            [(Effort::Normal, Spoken::Both), (Effort::Normal, Spoken::Frames), (Effort::Full, Spoken::Both)]
+        {
+            let plan = Plan::new(effort, &Wishes { by, ..Wishes::default() }).unwrap();
             for scenario in plan.scenarios.iter().filter(|scenario| !scenario.work.is_mixed()) {
                 let near = scenario.without_delay();
                 assert!(plan.scenarios.iter().any(|other| other.is_like(&near)), "{scenario}");
@@ -286,8 +337,8 @@ mod tests {
     #[test]
     fn efforts_last_as_long_as_they_say() {
         let seconds = |effort| Plan::new(effort, &Wishes::default()).unwrap().duration().as_secs_f64();
-        assert!((5.0..15.0).contains(&seconds(Effort::Quick)), "{}", seconds(Effort::Quick));
-        assert!((40.0..75.0).contains(&seconds(Effort::Normal)), "{}", seconds(Effort::Normal));
+        assert!((5.0..20.0).contains(&seconds(Effort::Quick)), "{}", seconds(Effort::Quick));
+        assert!((60.0..120.0).contains(&seconds(Effort::Normal)), "{}", seconds(Effort::Normal));
         assert!((300.0..1200.0).contains(&seconds(Effort::Full)), "{}", seconds(Effort::Full));
     }
 

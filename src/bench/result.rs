@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::BenchError;
 use super::cpu::Cores;
+use super::scenario::By;
 
 /// The version of result.json's shape.
 pub const RESULT_VERSION: u32 = 1;
@@ -77,6 +78,9 @@ pub struct ScenarioResult {
     pub durability: String,
     /// Simulated one-way delay.
     pub delay_ms: f64,
+    /// `http` or `frames`: what clients speak.
+    #[serde(default = "by_http")]
+    pub by: String,
     /// `kept` or `new`: the clients' connections.
     pub clients: String,
     /// `open` or `closed`.
@@ -103,7 +107,7 @@ pub struct ScenarioResult {
     pub frames_per_write: Option<f64>,
     /// Latency in round trips between replicas.
     pub round_trips: RoundTrips,
-    /// Means of `Server-Timing`, and `client`: what the client waited beyond.
+    /// Means of `Server-Timing`, and `client`: what the client waited beyond. None by frames.
     pub phases_ms: Option<BTreeMap<String, f64>>,
     /// Who used the processor.
     pub cores: Cores,
@@ -111,6 +115,11 @@ pub struct ScenarioResult {
     pub late_ms: Percentiles,
     /// Each round by itself.
     pub rounds: Vec<Round>,
+}
+
+/// Results had no other, once.
+fn by_http() -> String {
+    By::Http.word().to_owned()
 }
 
 /// Percentiles in ms; refused ones are none.

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use super::bed::Bed;
 use super::load;
 use super::notes::Content;
-use super::plan::{CONNECTIONS_MAX, Effort, Plan, Wishes};
+use super::plan::{Effort, Plan, Wishes};
 use super::progress::Progress;
 use super::result::{Check, Machine, Measured, RESULT_VERSION, RunResult};
 use super::scenario::{Load, Scenario, Setup};
@@ -143,7 +143,7 @@ pub(super) struct Rounds {
 /// Runs all rounds, and looks at the data afterwards.
 async fn measure(plan: &Plan, beds: &[Bed], progress: &Progress) -> Result<(Vec<Rounds>, Vec<Check>), BenchError> {
     for bed in beds {
-        bed.make_notes(connections(plan, bed)).await?;
+        bed.make_notes(workers(plan, bed)).await?;
     }
     let mut tallies: Vec<Rounds> =
         plan.scenarios.iter().map(|_| Rounds { all: Tally::new(), each: Vec::new() }).collect();
@@ -172,14 +172,14 @@ async fn measure(plan: &Plan, beds: &[Bed], progress: &Progress) -> Result<(Vec<
     Ok((tallies, checks))
 }
 
-/// The most connections that any scenario of a cluster has; each needs a note.
-fn connections(plan: &Plan, bed: &Bed) -> usize {
+/// The most workers that any scenario of a cluster has; each needs a note.
+fn workers(plan: &Plan, bed: &Bed) -> usize {
     let of = |scenario: &Scenario| match scenario.load {
         Load::Open { .. } => plan.connections,
-        Load::Closed { connections } => connections,
+        Load::Closed { connections, in_flight } => connections * in_flight,
     };
     let own = plan.scenarios.iter().filter(|scenario| scenario.setup == bed.setup);
-    own.map(of).max().unwrap_or(1).clamp(1, CONNECTIONS_MAX)
+    own.map(of).max().unwrap_or(1).max(1)
 }
 
 fn machine(options: &Options) -> Machine {

@@ -11,7 +11,9 @@ pub(super) struct Scenario {
     pub(super) setup: Setup,
     /// The request and where it goes.
     pub(super) work: Work,
-    /// What clients do with their connections.
+    /// What clients speak.
+    pub(super) by: By,
+    /// What they do with their connections.
     pub(super) clients: Clients,
     /// How much is asked at a time.
     pub(super) load: Load,
@@ -49,6 +51,18 @@ pub(super) enum Work {
     Locality(u8),
 }
 
+/// What clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// HTTP to the service.
+    Http,
+    /// Frames to the replica's address, through the client library.
+    Frames {
+        /// Whether each write carries an idempotency key, as the library gives it one unless it is told not to.
+        keys: bool,
+    },
+}
+
 /// Client connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clients {
@@ -66,11 +80,30 @@ pub(super) enum Load {
         /// The rate.
         per_s: f64,
     },
-    /// As many at a time as there are connections, each at once after the answer before.
+    /// Each request at once after the answer to one before.
     Closed {
-        /// How many.
+        /// Clients, of one connection each.
         connections: usize,
+        /// Requests that each has on its way at a time.
+        in_flight: usize,
     },
+}
+
+impl By {
+    /// Its word in names and results.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            By::Http => "http",
+            By::Frames { .. } => "frames",
+        }
+    }
+}
+
+impl Load {
+    /// A closed loop of clients that wait for each answer.
+    pub(super) fn closed(connections: usize) -> Load {
+        Load::Closed { connections, in_flight: 1 }
+    }
 }
 
 impl Setup {
@@ -161,7 +194,8 @@ impl Scenario {
     pub(super) fn is_like(&self, other: &Scenario) -> bool {
         let open = |load| matches!(load, Load::Open { .. });
         let same_loop = self.load == other.load || (open(self.load) && open(other.load));
-        self.setup == other.setup && self.work == other.work && self.clients == other.clients && same_loop
+        let same_clients = self.by == other.by && self.clients == other.clients;
+        self.setup == other.setup && self.work == other.work && same_clients && same_loop
     }
 
     /// Round trips between replicas that a request waits for, by theory, in a cluster of `replicas`; a mean where the
@@ -185,13 +219,22 @@ impl Scenario {
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}{}", self.setup.mode, self.work, self.setup.suffix())?;
+        match self.by {
+            By::Http => {}
+            By::Frames { keys: false } => f.write_str("/frames")?,
+            By::Frames { keys: true } => f.write_str("/frames/keys")?,
+        }
         if self.clients == Clients::New {
             f.write_str("/new-connections")?;
         }
-        match self.load {
-            Load::Open { .. } => Ok(()),
-            Load::Closed { connections: 1 } => f.write_str("/1-client"),
-            Load::Closed { connections } => write!(f, "/{connections}-clients"),
+        let Load::Closed { connections, in_flight } = self.load else { return Ok(()) };
+        match connections {
+            1 => f.write_str("/1-client")?,
+            _ => write!(f, "/{connections}-clients")?,
+        }
+        match in_flight {
+            1 => Ok(()),
+            _ => write!(f, "/{in_flight}-in-flight"),
         }
     }
 }
@@ -201,7 +244,8 @@ mod tests {
     use super::*;
 
     fn scenario(mode: Mode, work: Work) -> Scenario {
-        Scenario { setup: Setup::plain(mode), work, clients: Clients::Kept, load: Load::Open { per_s: 1.0 } }
+        let load = Load::Open { per_s: 1.0 };
+        Scenario { setup: Setup::plain(mode), work, by: By::Http, clients: Clients::Kept, load }
     }
 
     #[test]
@@ -235,8 +279,11 @@ mod tests {
         scenario.setup.durability = Durability::Memory;
         scenario.setup.delay_us = 2_500;
         scenario.clients = Clients::New;
-        scenario.load = Load::Closed { connections: 64 };
+        scenario.load = Load::closed(64);
         assert_eq!(scenario.to_string(), "local-write/25%/per-frame/memory/2.5ms/new-connections/64-clients");
+        scenario.by = By::Frames { keys: true };
+        (scenario.clients, scenario.load) = (Clients::Kept, Load::Closed { connections: 1, in_flight: 128 });
+        assert!(scenario.to_string().ends_with("/2.5ms/frames/keys/1-client/128-in-flight"), "{scenario}");
         assert_eq!(scenario.setup.to_string(), "local-write/per-frame/memory/2.5ms");
     }
 
@@ -246,7 +293,9 @@ mod tests {
         let mut far = Scenario { load: Load::Open { per_s: 10.0 }, ..near };
         far.setup.delay_us = 5_000;
         assert!(!far.is_like(&near) && far.without_delay().is_like(&near));
-        let closed = Scenario { load: Load::Closed { connections: 1 }, ..near };
+        let closed = Scenario { load: Load::closed(1), ..near };
         assert!(!closed.is_like(&near));
+        let by_frames = Scenario { by: By::Frames { keys: false }, ..near };
+        assert!(!by_frames.is_like(&near));
     }
 }

@@ -46,6 +46,7 @@ fn scenario_result(
             Durability::Memory => "memory".to_owned(),
         },
         delay_ms: scenario.setup.delay_ms(),
+        by: scenario.by.word().to_owned(),
         clients: if scenario.clients == Clients::Kept { "kept" } else { "new" }.to_owned(),
         load: if matches!(scenario.load, Load::Open { .. }) { "open" } else { "closed" }.to_owned(),
         offered_per_s: match scenario.load {

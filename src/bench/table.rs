@@ -60,7 +60,12 @@ fn line(row: &[String; HEADS.len()], widths: &[usize]) -> String {
 }
 
 fn cells(scenario: &ScenarioResult) -> [String; HEADS.len()] {
-    let or_none = |value: Option<f64>, digits: usize| value.map_or(NONE.to_owned(), |it| format!("{it:.digits$}"));
+    // What rounds to nothing has no sign.
+    let rounded =
+        |value: f64, digits: usize| (value * 10_f64.powi(digits as i32)).round() / 10_f64.powi(digits as i32) + 0.0;
+    let or_none = |value: Option<f64>, digits: usize| {
+        value.map_or(NONE.to_owned(), |it| format!("{:.digits$}", rounded(it, digits)))
+    };
     let ms = |value: Option<f64>| or_none(value, if value.is_some_and(|it| it >= 100.0) { 1 } else { 3 });
     let latency = &scenario.latency_ms;
     [

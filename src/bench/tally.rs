@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::cpu::Cores;
-use super::http::PHASES;
+use super::http::{PHASES, Phases};
 
 /// Shortest and longest time that a histogram tells apart, in ns.
 const NS: (u64, u64) = (1_000, 60_000_000_000);
@@ -26,8 +26,9 @@ pub(super) struct Tally {
     pub(super) late: Histogram<u64>,
     /// Requests that were not done, by code.
     pub(super) errors: BTreeMap<String, u64>,
-    /// Sums of the phases, in ms.
-    phases: [f64; PHASES.len()],
+    /// Requests whose answers told their phases; and these' sums, in ms.
+    timed: u64,
+    phases: Phases,
     /// Sum of what clients waited beyond the service's own time, in ms.
     beyond: f64,
     /// How long was measured.
@@ -49,6 +50,7 @@ impl Tally {
             latency: histogram(),
             late: histogram(),
             errors: BTreeMap::new(),
+            timed: 0,
             phases: [0.0; PHASES.len()],
             beyond: 0.0,
             elapsed: Duration::ZERO,
@@ -60,9 +62,11 @@ impl Tally {
         }
     }
 
-    /// A request was done.
-    pub(super) fn done(&mut self, latency: Duration, phases: &[f64; PHASES.len()]) {
+    /// A request was done; `phases` are none where its answer did not tell them.
+    pub(super) fn done(&mut self, latency: Duration, phases: Option<&Phases>) {
         record(&mut self.latency, latency);
+        let Some(phases) = phases else { return };
+        self.timed += 1;
         self.phases.iter_mut().zip(phases).for_each(|(sum, ms)| *sum += ms);
         self.beyond += ms(latency) - service_ms(phases);
     }
@@ -94,6 +98,7 @@ impl Tally {
         let _ = self.latency.add(&round.latency);
         let _ = self.late.add(&round.late);
         round.errors.iter().for_each(|(code, count)| *self.errors.entry(code.clone()).or_default() += count);
+        self.timed += round.timed;
         self.phases.iter_mut().zip(round.phases).for_each(|(sum, ms)| *sum += ms);
         self.beyond += round.beyond;
         self.elapsed += round.elapsed;
@@ -126,9 +131,9 @@ impl Tally {
         Cores { generator: generator / wall, servers: servers / wall, others: others.map(|it| it / wall) }
     }
 
-    /// Means of the phases in ms; none where nothing was done.
+    /// Means of the phases in ms; none where no answer told them.
     pub(super) fn phases_ms(&self) -> Option<BTreeMap<String, f64>> {
-        let count = self.count() as f64;
+        let count = self.timed as f64;
         let means = PHASES.iter().zip(self.phases).map(|(name, sum)| ((*name).to_owned(), sum / count));
         let beyond = ("client".to_owned(), self.beyond / count);
         (count > 0.0).then(|| means.chain([beyond]).collect())
@@ -136,7 +141,7 @@ impl Tally {
 }
 
 /// The service's own time: `store` and `update` overlap within `replicate`.
-fn service_ms(phases: &[f64; PHASES.len()]) -> f64 {
+fn service_ms(phases: &Phases) -> f64 {
     PHASES.iter().zip(phases).filter(|(name, _)| !["store", "update"].contains(name)).map(|(_, ms)| ms).sum()
 }
 
@@ -172,7 +177,7 @@ mod tests {
     fn a_percentile_needs_ten_samples_behind_it() {
         let mut tally = Tally::new();
         let done = |tally: &mut Tally, count: u64| {
-            (0..count).for_each(|ms| tally.done(Duration::from_millis(1 + ms % 100), &[0.0; PHASES.len()]));
+            (0..count).for_each(|ms| tally.done(Duration::from_millis(1 + ms % 100), None));
         };
         done(&mut tally, 19);
         assert_eq!(percentile_ms(&tally.latency, 50.0), None);
@@ -190,7 +195,7 @@ mod tests {
     fn rounds_add_up() {
         let mut round = Tally::new();
         round.elapsed = Duration::from_secs(1);
-        round.done(Duration::from_millis(4), &[0.0, 1.0, 0.0, 2.0, 1.5, 2.0, 0.5]);
+        round.done(Duration::from_millis(4), Some(&[0.0, 1.0, 0.0, 2.0, 1.5, 2.0, 0.5]));
         round.failed("unavailable".to_owned());
         round.used(Cores { generator: 0.5, servers: 1.0, others: Some(0.25) }, Duration::from_secs(1));
         let mut all = Tally::new();

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use primacy::bench::{self, CONNECTIONS_MAX, Comparison, Effort, Options, RunResult, Threshold, Wishes};
+use clap::{Args, Subcommand, ValueEnum};
+use primacy::bench::{self, CONNECTIONS_MAX, Comparison, Effort, Options, RunResult, Spoken, Threshold, Wishes};
 use primacy::protocol::ids::REPLICAS_MAX;
 
 use super::run::{Failure, runtime};
@@ -27,8 +27,11 @@ Scenarios are named MODE/WORK, then what differs from a durable cluster with kep
   remote-write/primary/per-frame/5ms   a connection between replicas for each turn's frames: 3 instead of 1
   remote-write/primary/memory          nothing on disk
   remote-write/primary/new-connections a client connection for each request
+  remote-write/primary/frames          by frames instead of HTTP, through the client library
   remote-write/primary/64-clients      closed loop: 64 clients, each asks again once it is answered
-Without the last, requests are sent at a rate, answered or not, and latency counts from when each was meant to start.
+  remote-write/primary/memory/frames/keys/1-client/128-in-flight
+                                       one connection that always has 128 requests on its way, each with a key
+Without the last two, requests are sent at a rate, answered or not, and latency counts from when each was meant to start.
 
 --fail-if 'NAME METRIC SIGN VALUE' ends with exit code 3 where it holds for a scenario of that name; * stands for any text.
   METRIC: p50 p90 p99 p99.9 max mean (VALUE with us, ms or s), rate (per s), errors, round-trips; SIGN: < <= > >=
@@ -65,6 +68,9 @@ struct BenchFlags {
     /// All combinations, in about a quarter of an hour
     #[arg(long)]
     full: bool,
+    /// What clients speak; without it HTTP, and frames beside it where there is no link delay
+    #[arg(long, value_name = "SPEECH")]
+    by: Option<By>,
     /// Scenarios to run, by name; * stands for any text
     #[arg(long, value_name = "PATTERN")]
     only: Vec<String>,
@@ -103,6 +109,14 @@ struct BenchFlags {
     fail_if: Vec<Threshold>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// HTTP to the services
+    Http,
+    /// Frames to the replicas' addresses
+    Frames,
+}
+
 /// A number between two bounds.
 fn within<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> Result<T, String> {
     match text.parse::<T>() {
@@ -126,6 +140,11 @@ impl BenchFlags {
                 per_s: self.rate,
                 connections: self.connections,
                 delays_us: self.delays.as_ref().map(|delays| delays.iter().map(us).collect()),
+                by: match self.by {
+                    None => Spoken::Both,
+                    Some(By::Http) => Spoken::Http,
+                    Some(By::Frames) => Spoken::Frames,
+                },
                 only: self.only.clone(),
             },
             replicas: self.replicas,

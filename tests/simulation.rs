@@ -22,7 +22,7 @@ const SEEDS_THAT_FAILED: &[u64] = &[
 ];
 
 /// Within so many seeds each mutant must be caught.
-const SEEDS_OF_MUTANT: u64 = 400;
+const SEEDS_OF_MUTANT: u64 = 800;
 
 #[test]
 fn nothing_is_lost_and_nothing_is_stale() {

@@ -1,5 +1,5 @@
 //! Accepting client connections, and parting from them: how many, from whom, and until when. What is said on them is
-//! not known here.
+//! not known here, but whether it is encrypted is.
 //!
 //! A listener has two bounds of its own, in all and per address. A third one holds for all listeners of the process
 //! together: file descriptors are kept back for links, listeners and stores, so that however many clients come, the
@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use crate::config::Limits;
-use crate::net::{Listener, Stream};
+use crate::config::{Limits, Tls};
+use crate::net::{Listener, Stream, tls};
 
 /// How long open requests may take to finish after a stop, in ms.
 const STOP_MS: u64 = 5_000;
@@ -59,6 +59,15 @@ pub struct Place {
     address: IpAddr,
     taken: Arc<Mutex<Taken>>,
     process: &'static Process,
+}
+
+/// What a connection to a port that speaks TLS turns out to be.
+#[derive(Debug)]
+pub enum Secured {
+    /// What it should be; who is there has shown nothing.
+    Tls(Stream),
+    /// Somebody who does not speak TLS, and begins with this byte, which was read.
+    Plain(Stream, u8),
 }
 
 /// The places of one listener that are taken.
@@ -116,6 +125,34 @@ pub async fn accept<F>(
     door.close().await;
 }
 
+/// Does the handshake of TLS with who has connected. None where nothing comes of it: it took longer than
+/// `limits.prove_ms`, failed, or `stop` held true before it was done.
+pub async fn secure(mut stream: Stream, tls: &Tls, limits: &Limits, stop: watch::Receiver<bool>) -> Option<Secured> {
+    // Its state is large, and gone before the connection's work begins.
+    let handshake = Box::pin(async {
+        match stream.read_u8().await? {
+            tls::FIRST_BYTE => Ok(Secured::Tls(tls::accept(tls, stream).await?)),
+            first => Ok::<_, io::Error>(Secured::Plain(stream, first)),
+        }
+    });
+    let secured = tokio::select! {
+        biased;
+        () = stopped(stop) => return None,
+        secured = timeout(Duration::from_millis(limits.prove_ms), handshake) => secured,
+    };
+    match secured {
+        Ok(Ok(secured)) => Some(secured),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(prove_ms = limits.prove_ms, "a TLS handshake was not done in time");
+            None
+        }
+    }
+}
+
 /// Returns once `stop` holds true. That its sender is gone is as good as a stop.
 pub async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -124,10 +161,8 @@ pub async fn stopped(mut stop: watch::Receiver<bool>) {
 /// Ends a connection's output so that the last answer arrives: what the client still sends is read until it closes too,
 /// within bounds. False where the client is gone already.
 pub async fn part<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> bool {
-    if stream.shutdown().await.is_err() {
-        return false;
-    }
     let drain = async {
+        stream.shutdown().await?;
         let mut scratch = vec![0; 16 * 1024];
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
@@ -136,10 +171,10 @@ pub async fn part<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> bool {
                 Ok(length) => left = left.saturating_sub(length),
             }
         }
+        Ok::<(), io::Error>(())
     };
-    // Past the time the client loses what it did not read.
-    let _ = timeout(Duration::from_millis(LINGER_MS), drain).await;
-    true
+    // Past the time the client loses what it did not read. An end that is encrypted waits for room, too.
+    !matches!(timeout(Duration::from_millis(LINGER_MS), drain).await, Ok(Err(_)))
 }
 
 /// Whether only this connection failed, before it was accepted (accept(2)).

@@ -95,13 +95,13 @@
 //!   `http`, and counts in a `tally`, beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its `plots`:
 //!   `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and `compare` judge it; `progress` is
 //!   for who waits.
-//! * `config`: a checked configuration. `address`, `limits`, `secret` and `tokens` are parts of it; `load` reads it from what was `given`,
+//! * `config`: a checked configuration. `address`, `limits`, `secret`, `tokens` and `tls` are parts of it; `load` reads it from what was `given`,
 //!   `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
 //!   watches live; `metrics` has the figures for Prometheus, `metrics/requests` those of clients, `metrics/store` of the disk,
 //!   `metrics/state` the rest.
 //! * `clock`: the seam to time; `exact` is a timer finer than the runtime's.
-//! * `net`: the seam to the network.
+//! * `net`: the seam to the network; `tls` encrypts a connection.
 //! * `random`: the seam to randomness. A simulation brings its own of these.
 //! * `backoff`: how long to wait before dialing again.
 //! * `main`: where the program begins.
@@ -132,3 +132,8 @@ pub mod replication;
 mod rest;
 pub mod store;
 pub mod wire;
+
+// What the tests of several modules need.
+#[cfg(test)]
+#[path = "../tests/support/certificates.rs"]
+mod certificates;

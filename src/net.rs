@@ -3,6 +3,8 @@
 //! A replica dials through a [`Network`], accepts from a [`Listener`], and talks over a [`Stream`], whoever made it. A call
 //! through a table is nothing beside the system call behind it.
 
+pub mod tls;
+
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +17,9 @@ pub use tokio::net::{TcpListener, TcpStream};
 /// One end of a connection, of whatever kind.
 pub type Stream = Box<dyn Socket>;
 
+/// What tells one encrypted connection from every other, at both of its ends alike, and to nobody else.
+pub type Binding = [u8; 32];
+
 /// What a connection can do beside carrying bytes.
 pub trait Socket: AsyncRead + AsyncWrite + Debug + Send + Unpin {
     /// Sends what is written at once: every write of ours is whole, and waiting for more would only delay it.
@@ -23,6 +28,10 @@ pub trait Socket: AsyncRead + AsyncWrite + Debug + Send + Unpin {
     fn local_addr(&self) -> io::Result<SocketAddr>;
     /// The address of the other end.
     fn peer_addr(&self) -> io::Result<SocketAddr>;
+    /// What tells it from every other one; none where it is not encrypted.
+    fn binding(&self) -> Option<Binding> {
+        None
+    }
 }
 
 /// Where connections to other replicas are opened.

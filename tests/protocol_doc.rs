@@ -403,7 +403,7 @@ fn the_proofs_shown_are_those_of_the_hellos_shown() {
         let read: Hello = serde_json::from_str(hello).unwrap_or_else(|error| panic!("{error}: {hello}"));
         assert_eq!(codec::encode_link("hello", &read), framed(hello), "{hello}");
     }
-    let hellos = Hellos { dialer: dialer.as_bytes(), accepter: accepter.as_bytes() };
+    let hellos = Hellos { dialer: dialer.as_bytes(), accepter: accepter.as_bytes(), binding: None };
     let expected = [("accepter", Role::Accepter), ("dialer", Role::Dialer)];
     assert_eq!(proofs.len(), expected.len());
     for ((name, json), (role_name, role)) in proofs.iter().zip(expected) {

@@ -169,6 +169,7 @@ fn help(key: &str) -> (&'static str, &'static str) {
             ("FILE", "The secret by which replicas prove themselves; or PRIMACY_SECRET, the secret itself")
         }
         "token_file" => ("FILE", "Tokens of clients, one a line; without them, all may ask"),
+        "tls" => ("JSON", "Files for TLS: {\"cert\":\"replica.pem\",\"key\":\"replica.key\",\"ca\":\"ca.pem\"}"),
         "insecure" => ("BOOL", "Hear replicas of other hosts without any proof [default: false]"),
         _ => ("VALUE", "As in config.json"),
     }

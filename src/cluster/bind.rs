@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 
-use crate::config::{Address, Config};
+use crate::config::{Address, Config, Unacceptable};
 use crate::net::TcpListener;
 use crate::node::start::Listeners;
 use crate::protocol::ids::ReplicaId;
@@ -37,6 +37,18 @@ pub enum BindError {
         at: Listener,
         /// What its host is here.
         bound: IpAddr,
+    },
+    /// Nobody would believe that this replica is who it is.
+    #[error(
+        "`tls`: the others would not accept the certificate of replica {replica}: {source}; write a `cert` that names \
+         {} and is signed by `ca`",
+        replica.host()
+    )]
+    Certificate {
+        /// Whose.
+        replica: Address,
+        /// Why not.
+        source: Unacceptable,
     },
 }
 
@@ -138,10 +150,18 @@ impl Listener {
 /// Binds both listeners of a replica in the runtime that this is called in; `alone` where no other one runs in this
 /// process.
 pub(super) async fn listeners(config: &Config, me: ReplicaId, alone: bool) -> Result<Listeners, BindError> {
+    check_certificate(config, me)?;
     let [replica, service] = Listener::both(config, me);
     let listener = replica.bind(config, alone).await?;
     replica.check_reach(config, &listener)?;
     Ok(Listeners { replica: Box::new(listener), service: Box::new(service.bind(config, alone).await?) })
+}
+
+/// Where the others would refuse this replica's certificate, it is better told here than by them.
+fn check_certificate(config: &Config, me: ReplicaId) -> Result<(), BindError> {
+    let replica = config.address(me);
+    let Some(tls) = &config.tls else { return Ok(()) };
+    tls.check(replica.host()).map_err(|source| BindError::Certificate { replica: replica.clone(), source })
 }
 
 /// The system's words for the two kinds that everybody meets are not plain ones.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::address::AddressError;
 use super::secret::{SecretError, SecretFileError};
+use super::tls::TlsError;
 
 /// Most characters of a wrong value that an error shows.
 const FOUND_CHARS_MAX: usize = 80;
@@ -101,6 +102,16 @@ pub enum ConfigError {
         /// Why not.
         source: SecretFileError,
     },
+    /// A file of `tls` that cannot be used.
+    #[error("{place}: {} {source}", path.display())]
+    TlsFile {
+        /// Which key names it.
+        place: Place,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<TlsError>,
+    },
     /// A secret in the environment and one in a file: one of them must be wrong.
     #[error("`PRIMACY_SECRET` and {0} are both given; leave one out")]
     TwoSecrets(Place),
@@ -137,7 +148,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Keys inside `limits` have no flag of their own.
+        // Keys inside another one have no flag of their own.
         let (outer, inner) = match self.key.split_once('.') {
             Some((outer, inner)) => (outer, Some(inner)),
             None => (self.key.as_str(), None),

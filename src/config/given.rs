@@ -9,10 +9,13 @@ use serde_json::value::RawValue;
 
 use super::error::{ConfigError, Found, Origin, Place, nearest};
 use super::limits::BOUNDS;
-use super::load::{KEYS, Override};
+use super::load::{KEYS, Override, TLS_KEYS};
 
-/// The key whose value is an object of further keys.
-const LIMITS: &str = "limits";
+/// The keys whose values are objects of further keys, and how such a value looks.
+const OUTER: [(&str, &str); 2] = [
+    ("limits", "write a JSON object of limits, for instance {\"pipeline\":64}"),
+    ("tls", "write a JSON object of files: {\"cert\":\"replica.pem\",\"key\":\"replica.key\",\"ca\":\"ca.pem\"}"),
+];
 
 /// A value as it was given.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ pub(super) struct Given {
 }
 
 /// The values that count: of each key, the one given by flag, else by environment, else by file. Keys inside
-/// `limits` count for themselves, as `limits.NAME`.
+/// another one, as in `limits`, count for themselves, as `limits.NAME`; the outer one is kept as it was given, too.
 #[derive(Debug)]
 pub(super) struct Values {
     file: Origin,
@@ -48,10 +51,9 @@ impl Values {
         values.take_members(&file, None, members)?;
         for over in overrides {
             let origin = over.origin.clone();
-            match over.key {
-                LIMITS => values.take_limits(place(&origin, LIMITS), &over.text)?,
-                key => values.put(place(&origin, key), Value::Text(over.text.clone())),
-            }
+            let place = place(&origin, over.key);
+            values.take_inner(&place, &over.text)?;
+            values.put(place, Value::Text(over.text.clone()));
         }
         Ok(values)
     }
@@ -70,9 +72,10 @@ impl Values {
         self.by_key.insert(place.key.clone(), Given { place, value });
     }
 
-    /// Takes the members of one object: the file itself, or `limits`.
+    /// Takes the members of one object: the file itself, or the value of a key.
     fn take_members(&mut self, origin: &Origin, inside: Option<&str>, members: Members) -> Result<(), ConfigError> {
         let known: Vec<&str> = match inside {
+            Some("tls") => TLS_KEYS.to_vec(),
             Some(_) => BOUNDS.iter().map(|bound| bound.name).collect(),
             None => KEYS.to_vec(),
         };
@@ -87,22 +90,23 @@ impl Values {
             if seen.contains(&key) {
                 return Err(ConfigError::DuplicateKey(place));
             }
-            match key.as_str() {
-                LIMITS => self.take_limits(place, value.get())?,
-                _ => self.put(place, Value::Json(value)),
-            }
+            self.take_inner(&place, value.get())?;
+            self.put(place, Value::Json(value));
             seen.push(key);
         }
         Ok(())
     }
 
-    fn take_limits(&mut self, place: Place, json: &str) -> Result<(), ConfigError> {
+    /// Takes the members of a key's value, where it is one of [`OUTER`].
+    fn take_inner(&mut self, place: &Place, json: &str) -> Result<(), ConfigError> {
+        let Some((outer, remedy)) = OUTER.iter().find(|(outer, _)| *outer == place.key) else { return Ok(()) };
         match serde_json::from_str::<Members>(json) {
-            Ok(members) => self.take_members(&place.origin.clone(), Some(LIMITS), members),
-            Err(_) => {
-                let remedy = "write a JSON object of limits, for instance {\"pipeline\":64}".to_owned();
-                Err(ConfigError::Value { place, found: Found(compact(json)), remedy })
-            }
+            Ok(members) => self.take_members(&place.origin, Some(outer), members),
+            Err(_) => Err(ConfigError::Value {
+                place: place.clone(),
+                found: Found(compact(json)),
+                remedy: (*remedy).to_owned(),
+            }),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::error::{ConfigError, Found, Origin};
 use super::given::{Given, Value, Values};
 use super::limits::BOUNDS;
 use super::secret::{self, Secret, SecretFileError};
+use super::tls::{self, Authority, Tls, TlsError};
 use super::{Address, Config, Durability, LinkUse, LogStyle, Mode};
 use crate::protocol::ids::REPLICAS_MAX;
 
@@ -34,7 +35,11 @@ pub const KEYS: &[&str] = &[
     "secret_file",
     "insecure",
     "token_file",
+    "tls",
 ];
+
+/// The keys inside `tls`; all are needed.
+pub(super) const TLS_KEYS: [&str; 3] = ["cert", "key", "ca"];
 
 /// The secret itself, given by the environment alone: files are read by others, and so are command lines.
 pub const SECRET: &str = "secret";
@@ -61,7 +66,7 @@ pub struct Override {
     pub key: &'static str,
     /// Flag or environment.
     pub origin: Origin,
-    /// The value; lists are separated by commas, `limits` is JSON.
+    /// The value; lists are separated by commas, `limits` and `tls` are JSON.
     pub text: String,
 }
 
@@ -115,6 +120,7 @@ fn check(path: &Path, text: &str, overrides: &[Override]) -> Result<Config, Conf
     config.secret = secret(&values)?;
     put(&values, "insecure", &mut config.insecure, yes_or_no)?;
     put(&values, "token_file", &mut config.tokens, |given| secret_file(given, secret::read_tokens).map(Some))?;
+    config.tls = tls(&values)?;
     check_service_ports(&values, &config)?;
     check_limits(&values, &config)?;
     Ok(config)
@@ -267,6 +273,33 @@ fn secret(values: &Values) -> Result<Option<Secret>, ConfigError> {
 fn secret_file<T>(given: &Given, read: impl FnOnce(&Path) -> Result<T, SecretFileError>) -> Result<T, ConfigError> {
     let path = given.read(path_in, || "write the path of a file".to_owned())?;
     read(&path).map_err(|source| ConfigError::SecretFile { place: given.place.clone(), path, source })
+}
+
+/// The files of `tls`, where it is given.
+fn tls(values: &Values) -> Result<Option<Tls>, ConfigError> {
+    if values.get("tls").is_none() {
+        return Ok(None);
+    }
+    let chain = tls_file(values, "tls.cert", "\"cert\": \"replica.pem\", the certificate", tls::read_chain)?;
+    let authority = tls_file(values, "tls.ca", "\"ca\": \"ca.pem\", the certificate of who signs", Authority::read)?;
+    let with_key = |path: &Path| Tls::new(chain, tls::read_key(path)?, authority);
+    tls_file(values, "tls.key", "\"key\": \"replica.key\", the certificate's key", with_key).map(Some)
+}
+
+/// What `read` makes of a file that must be named.
+fn tls_file<T>(
+    values: &Values,
+    key: &str,
+    example: &'static str,
+    read: impl FnOnce(&Path) -> Result<T, TlsError>,
+) -> Result<T, ConfigError> {
+    required(values, key, example, |given| {
+        let path = given.read(path_in, || "write the path of a PEM file".to_owned())?;
+        read(&path).map_err(|error| {
+            let (place, source) = (given.place.clone(), Box::new(error));
+            ConfigError::TlsFile { place, path, source }
+        })
+    })
 }
 
 /// The services of one host take the ports from `service` on; none may be over 65535, or taken by a replica there.

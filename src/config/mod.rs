@@ -6,6 +6,7 @@ mod given;
 pub mod limits;
 pub mod load;
 mod secret;
+mod tls;
 mod tokens;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use error::ConfigError;
 pub use limits::Limits;
 pub use load::{KEYS, load};
 pub use secret::{SECRET_CHARS_MIN, Secret, SecretError, SecretFileError, read_tokens};
+pub use tls::{Authority, Tls, TlsError, Unacceptable};
 pub use tokens::{Tokens, TokensError};
 
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId};
@@ -125,6 +127,8 @@ pub struct Config {
     pub insecure: bool,
     /// By which clients show that they may ask; without them, all may.
     pub tokens: Option<Tokens>,
+    /// With it, both ports speak TLS and nothing else, and so do the links.
+    pub tls: Option<Tls>,
 }
 
 impl Config {
@@ -150,6 +154,7 @@ impl Config {
             secret: None,
             insecure: false,
             tokens: None,
+            tls: None,
         }
     }
 
@@ -183,7 +188,8 @@ impl Config {
 
     /// Where this replica's HTTP service is found, without a slash at the end.
     pub fn service_url(&self, replica: ReplicaId) -> String {
-        format!("http://{}", Address::new(self.address(replica).host(), self.service_port(replica)))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", Address::new(self.address(replica).host(), self.service_port(replica)))
     }
 
     /// The host that both listeners of this replica bind: `listen`, else the host of its address.

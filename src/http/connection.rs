@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::Service;
 use super::exchange::Exchange;
 use super::reader::Phase;
-use crate::accept::{Place, Visitor, part, stopped};
+use crate::accept::{Place, Secured, Visitor, part, secure, stopped};
 use crate::clock::{Alarm, Moment};
 use crate::net::Stream;
 use crate::protocol::port::{Batch, Call, Said, Tag};
@@ -52,12 +52,24 @@ struct Connection {
 
 /// Serves a connection until it ends.
 pub(crate) async fn run(visitor: Visitor, service: Arc<Service>, stop: watch::Receiver<bool>) {
-    let Visitor { stream, number, place } = visitor;
+    let Visitor { mut stream, number, place } = visitor;
+    let too_many = "too many connections are open here; try again later or at another replica";
+    let mut refusal = place.is_none().then(|| Refusal::new(503, Code::Unavailable, too_many));
+    if let Some(tls) = &service.config.tls {
+        stream = match secure(stream, tls, &service.config.limits, stop.clone()).await {
+            Some(Secured::Tls(stream)) => stream,
+            Some(Secured::Plain(stream, _)) => {
+                refusal =
+                    Some(Refusal::bad("this port speaks TLS only, and you do not; write https:// instead of http://"));
+                stream
+            }
+            None => return,
+        };
+    }
     let now = service.port.clock().now();
     let mut exchange = Exchange::new(service.clone(), number);
-    if place.is_none() {
-        let msg = "too many connections are open here; try again later or at another replica";
-        exchange.refuse(Refusal::new(503, Code::Unavailable, msg), now);
+    if let Some(refusal) = refusal {
+        exchange.refuse(refusal, now);
     }
     // At most so many calls are open, and each answer is in one batch.
     let (sender, answers) = mpsc::channel(service.config.limits.pipeline.max(1));

@@ -7,7 +7,7 @@
 //!
 //! Everything but `connection` is pure: bytes and moments in, calls and bytes out. httparse reads the syntax of a head;
 //! the rest of RFC 9112 is here, at its strictest. What a request means, and the body of its answer, is
-//! [`crate::rest`]'s. There is no TLS and no HTTP/2 here.
+//! [`crate::rest`]'s. There is no HTTP/2 here; TLS, where it is configured, is below all this.
 
 mod body;
 mod connection;

@@ -8,6 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use super::body::{Chunked, is_token_byte};
 use super::head::{self, FIELDS_MAX, Framing};
 use crate::config::Limits;
+use crate::net::tls::FIRST_BYTE;
 use crate::observe::classic::Log;
 use crate::rest::{Ask, Hosts, Plan, Refusal};
 
@@ -123,10 +124,13 @@ impl Reader {
         match self.buffer.first() {
             None => return Ok(None),
             Some(b'\r') if self.buffer.len() == 1 && self.empty_lines < EMPTY_LINES_MAX => return Ok(None),
-            // Frames, TLS or noise, of which no line end need ever come.
+            // Frames, TLS where there is none, or noise, of which no line end need ever come.
             Some(first) if !is_token_byte(first) => {
                 let what = format!("the first byte, {first:#04x}, begins no HTTP request");
-                return Err(Refusal::bad(what + "; speak HTTP/1.1 here, no TLS or frames"));
+                return Err(Refusal::bad(match *first {
+                    FIRST_BYTE => what + " but TLS, which this port does not speak; write http:// instead of https://",
+                    _ => what + "; speak HTTP/1.1 here, frames are for the replica's address",
+                }));
             }
             _ => {}
         }

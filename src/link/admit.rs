@@ -129,7 +129,7 @@ async fn begin(shared: &Shared, caller: &mut Caller, said: &Hello, from: Sender)
 async fn have_proved(shared: &Shared, caller: &mut Caller, secret: &Secret, own: &Bytes) -> Result<(), Reason> {
     let mut seat = shared.unproved.enter();
     let Caller { stream, hello, input } = caller;
-    let hellos = Hellos { dialer: hello, accepter: &own[codec::LENGTH_BYTES..] };
+    let hellos = Hellos { dialer: hello, accepter: &own[codec::LENGTH_BYTES..], binding: stream.binding() };
     let exchange = async {
         shared.delay.pass(1).await;
         let proof = codec::encode_link("proof", &hellos.prove(secret, Role::Accepter));

@@ -16,7 +16,7 @@ use super::proof::{Hellos, Role};
 use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
 use crate::backoff::Backoff;
 use crate::clock::{Alarm, ExactTimer};
-use crate::net::Stream;
+use crate::net::{Stream, tls};
 use crate::protocol::codec;
 use crate::protocol::message::{Got, Hello, LinkKind, Position};
 
@@ -186,7 +186,8 @@ impl Dialer {
         let hello = self.check_answer(&json, next)?;
         self.shared.check_trust(at, &hello)?;
         if let Some(secret) = &self.shared.config.secret {
-            let hellos = Hellos { dialer: &own[codec::LENGTH_BYTES..], accepter: &json };
+            let binding = connection.stream.binding();
+            let hellos = Hellos { dialer: &own[codec::LENGTH_BYTES..], accepter: &json, binding };
             hello::check_proof(&connection.read_greeting().await?, hellos, secret, Role::Accepter)?;
             connection.output.push(codec::encode_link("proof", &hellos.prove(secret, Role::Dialer)));
         }
@@ -258,7 +259,19 @@ impl Dialer {
             return Err(Reason::Itself);
         }
         stream.set_nodelay()?;
+        let stream = self.secured(stream, address.host()).await?;
         Ok(Connection { stream, input: BytesMut::new(), output: Chunks::default() })
+    }
+
+    /// The same connection, encrypted where the configuration says so; then the peer has shown that it is `host`.
+    async fn secured(&self, stream: Stream, host: &str) -> Result<Stream, Reason> {
+        let Some(tls) = &self.shared.config.tls else { return Ok(stream) };
+        // The handshake of TLS 1.3 costs one round trip (RFC 8446 section 2); its last message leaves with the hello.
+        self.shared.delay.pass(2).await;
+        match timeout(HELLO_WAIT, tls::connect(tls.authority(), host, stream)).await {
+            Ok(secured) => Ok(secured?),
+            Err(_) => Err(Reason::Silent("the peer does not finish the TLS handshake")),
+        }
     }
 
     /// Checks what the peer answered to our hello.

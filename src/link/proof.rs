@@ -16,11 +16,15 @@
 //! everything in them is proved: version, addresses, incarnations, kind of link, configuration, places in the numbering,
 //! both nonces. A proof so is good for one connection and one end of it: said again it meets another nonce, and said back
 //! another role.
+//!
+//! On an encrypted connection the fifth part is its [`Binding`], which is another one where somebody stands in between,
+//! decrypts and encrypts again: not even who has a certificate of a replica can do that unnoticed.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use crate::config::Secret;
+use crate::net::Binding;
 use crate::protocol::message::{Mac, Proof};
 
 /// The first part: another version of the proof, or another use of the same secret, begins otherwise.
@@ -35,13 +39,15 @@ pub enum Role {
     Accepter,
 }
 
-/// The JSON of both hellos, as it was sent.
+/// The JSON of both hellos, as it was sent, and the connection on which it was.
 #[derive(Clone, Copy, Debug)]
 pub struct Hellos<'a> {
     /// The dialer's.
     pub dialer: &'a [u8],
     /// The accepter's.
     pub accepter: &'a [u8],
+    /// What tells the connection from every other, where it is encrypted.
+    pub binding: Option<Binding>,
 }
 
 impl Hellos<'_> {
@@ -61,7 +67,8 @@ impl Hellos<'_> {
             Role::Accepter => b"accepter",
         };
         let mut hmac = Hmac::new_from_slice(secret.bytes()).expect("HMAC takes keys of every length");
-        for part in [PURPOSE, role, self.dialer, self.accepter] {
+        let parts = [PURPOSE, role, self.dialer, self.accepter];
+        for part in parts.into_iter().chain(self.binding.as_ref().map(<[u8; 32]>::as_slice)) {
             hmac.update(&(part.len() as u64).to_be_bytes());
             hmac.update(part);
         }
@@ -73,7 +80,7 @@ impl Hellos<'_> {
 mod tests {
     use super::*;
 
-    const HELLOS: Hellos<'_> = Hellos { dialer: b"{\"a\":1}", accepter: b"{\"b\":2}" };
+    const HELLOS: Hellos<'_> = Hellos { dialer: b"{\"a\":1}", accepter: b"{\"b\":2}", binding: None };
 
     fn secret(text: &str) -> Secret {
         text.parse().unwrap()
@@ -96,8 +103,14 @@ mod tests {
             // The same bytes, cut elsewhere.
             (b"{\"a\":1}{", b"\"b\":2}"),
         ] {
-            assert!(!Hellos { dialer, accepter }.are_proved(&ours(), Role::Dialer, &proof));
+            assert!(!Hellos { dialer, accepter, binding: None }.are_proved(&ours(), Role::Dialer, &proof));
         }
+        let encrypted = |byte| Hellos { binding: Some([byte; 32]), ..HELLOS };
+        assert!(!encrypted(1).are_proved(&ours(), Role::Dialer, &proof), "on another connection");
+        let proof = encrypted(1).prove(&ours(), Role::Dialer);
+        assert!(encrypted(1).are_proved(&ours(), Role::Dialer, &proof));
+        assert!(!encrypted(2).are_proved(&ours(), Role::Dialer, &proof), "passed on by somebody in between");
+        assert!(!HELLOS.are_proved(&ours(), Role::Dialer, &proof));
     }
 
     #[test]

@@ -16,9 +16,9 @@ use tokio_util::codec::Framed;
 use super::start::ReplicaError;
 use super::storage::Storage;
 use super::system::System;
-use crate::config::{Address, Config, Durability};
+use crate::config::{Address, Config, Durability, Tls};
 use crate::membership::{Begin, Medium, MediumError, MemoryLog};
-use crate::net::Network;
+use crate::net::{Network, tls};
 use crate::observe::metrics::StoreFigures;
 use crate::protocol::codec;
 use crate::protocol::ids::{ReplicaId, StoreId};
@@ -140,7 +140,7 @@ async fn any_peer_runs(config: &Config, me: ReplicaId, fellows: &Fellows, system
         return false;
     }
     let peers = config.ids().filter(|peer| *peer != me).map(|peer| config.address(peer));
-    let ask = |peer| timeout(PEER_ANSWER_WAIT, ping(peer, system.network.as_ref()));
+    let ask = |peer| timeout(PEER_ANSWER_WAIT, ping(peer, config.tls.as_ref(), system.network.as_ref()));
     let mut answers: FuturesUnordered<_> = peers.map(ask).collect();
     while let Some(answer) = answers.next().await {
         if matches!(answer, Ok(Ok(true))) {
@@ -151,8 +151,11 @@ async fn any_peer_runs(config: &Config, me: ReplicaId, fellows: &Fellows, system
 }
 
 /// Whether the replica's loop answers.
-async fn ping(peer: &Address, network: &dyn Network) -> io::Result<bool> {
-    let stream = network.connect(peer.host(), peer.port()).await?;
+async fn ping(peer: &Address, tls: Option<&Tls>, network: &dyn Network) -> io::Result<bool> {
+    let mut stream = network.connect(peer.host(), peer.port()).await?;
+    if let Some(tls) = tls {
+        stream = tls::connect(tls.authority(), peer.host(), stream).await?;
+    }
     let mut frames = Framed::new(stream, codec::length_delimited());
     frames.send(Bytes::from_static(br#"{"type":"ping"}"#)).await?;
     let reply = frames.next().await.transpose()?;

@@ -12,9 +12,10 @@ use super::Service;
 use super::client::Client;
 use super::exchange::{Exchange, write_frame};
 use super::input::{Input, READ_BYTES, Speech};
-use crate::accept::{Visitor, part};
+use crate::accept::{Secured, Visitor, part, secure};
 use crate::link::LinkAcceptor;
 use crate::net::Stream;
+use crate::net::tls::FIRST_BYTE;
 use crate::protocol::client;
 use crate::protocol::codec;
 use crate::protocol::request::{Code, Failure};
@@ -72,6 +73,13 @@ async fn serve(
     links: LinkAcceptor,
     mut stop: watch::Receiver<bool>,
 ) -> End {
+    if let Some(tls) = &service.config.tls {
+        stream = match secure(stream, tls, &service.config.limits, stop.clone()).await {
+            Some(Secured::Tls(stream)) => stream,
+            Some(Secured::Plain(mut stream, first)) => return refuse(&mut stream, &no_tls(first, &service.url)).await,
+            None => return End::Lost,
+        };
+    }
     let patience = match welcome {
         true if service.config.tokens.is_some() => service.config.limits.prove_ms,
         true => FRAME_MS_MAX,
@@ -85,9 +93,7 @@ async fn serve(
     match beginning {
         // Silence, or half a frame.
         Err(_) => {
-            let mut late = Vec::new();
-            write_frame(&mut late, |out| client::write_error(out, None, &too_late()));
-            refuse(&mut stream, &late).await;
+            refuse(&mut stream, &last_error(false, &too_late())).await;
             End::Late
         }
         Ok(None) => End::Lost,
@@ -138,22 +144,35 @@ async fn read_some(stream: &mut Stream, buffer: &mut BytesMut) -> Option<()> {
 }
 
 fn unknown(byte: u8) -> Vec<u8> {
-    let msg = format!("a connection begins with 0x00 (frames) or {{ (JSON lines), and this one with 0x{byte:02x}");
-    let mut line = Vec::new();
-    client::write_error(&mut line, None, &Failure::new(Code::BadFrame, msg));
-    line.push(b'\n');
-    line
+    let mut msg = format!("a connection begins with 0x00 (frames) or {{ (JSON lines), and this one with 0x{byte:02x}");
+    if byte == FIRST_BYTE {
+        msg += ", which is TLS; this replica has no `tls` in its config.json";
+    }
+    last_error(true, &Failure::new(Code::BadFrame, msg))
+}
+
+/// For who comes without TLS where it is needed, by the first byte.
+fn no_tls(first: u8, url: &str) -> Vec<u8> {
+    let msg = "this replica speaks TLS only, and you do not; connect with TLS (between replicas: `tls` in config.json)";
+    match Speech::of(first) {
+        Speech::Http => misdirected(url).into_bytes(),
+        speech => last_error(speech != Speech::Frames, &Failure::new(Code::BadFrame, msg)),
+    }
 }
 
 fn too_many(lines: bool) -> Vec<u8> {
     let msg = "this replica has as many connections as it may have; try again later or at another one";
-    let failure = Failure::new(Code::Unavailable, msg);
+    last_error(lines, &Failure::new(Code::Unavailable, msg))
+}
+
+/// An error that is all that is said, in a line or a frame.
+fn last_error(lines: bool, failure: &Failure) -> Vec<u8> {
     let mut out = Vec::new();
     if lines {
-        client::write_error(&mut out, None, &failure);
+        client::write_error(&mut out, None, failure);
         out.push(b'\n');
     } else {
-        write_frame(&mut out, |out| client::write_error(out, None, &failure));
+        write_frame(&mut out, |out| client::write_error(out, None, failure));
     }
     out
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -282,6 +282,18 @@ pub fn try_http(
 ) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(service)?;
     stream.set_read_timeout(Some(PATIENCE))?;
+    ask(&mut stream, service, method, path, fields, body)
+}
+
+/// One request on a connection that ends with its answer.
+pub fn ask(
+    stream: &mut (impl std::io::Read + std::io::Write),
+    service: &str,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &str,
+) -> std::io::Result<Answer> {
     let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length = body.len();
     let request = format!(

@@ -28,7 +28,7 @@ pub(crate) struct Greeting {
 
 impl Greeting {
     pub(crate) fn hellos(&self) -> Hellos<'_> {
-        Hellos { dialer: &self.dialer, accepter: self.accepter.as_bytes() }
+        Hellos { dialer: &self.dialer, accepter: self.accepter.as_bytes(), binding: None }
     }
 
     /// The accepter's hello.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::certificates::Issuer;
+use crate::protocol::ids::ReplicaId;
 
 const REPLICAS: &str = r#""replicas": ["127.0.0.1:10000", "127.0.0.1:20000", "127.0.0.1:30000"]"#;
 
@@ -92,6 +94,7 @@ fn every_key_is_read_from_flags_and_environment() {
         ("secret_file", folder.secret()),
         ("insecure", "true"),
         ("token_file", folder.secret()),
+        ("tls", folder.tls()),
     ];
     assert_eq!(values.map(|(key, _)| key), KEYS);
     for origin in [Origin::Environment, Origin::Flag] {
@@ -113,6 +116,9 @@ fn every_key_is_read_from_flags_and_environment() {
         expected.secret = Some(SECRET_TEXT.parse().unwrap());
         expected.insecure = true;
         expected.tokens = Some(SECRET_TEXT.parse().unwrap());
+        // Each reading of the files is another one.
+        assert!(config.tls.is_some());
+        expected.tls = config.tls.clone();
         assert_eq!(config, expected);
     }
 }
@@ -380,6 +386,14 @@ impl Secrets {
     fn secret(&self) -> &'static str {
         Box::leak(self.file("secret", &format!("{SECRET_TEXT}\n")).into_boxed_str())
     }
+
+    /// The value of `tls` with files for the host `a`.
+    fn tls(&self) -> &'static str {
+        Issuer::new(&self.0, "ca").sign(&self.0, "replica", &["a"]);
+        let file = |name: &str| self.0.join(name).display().to_string();
+        let text = serde_json::json!({ "cert": file("replica.pem"), "key": file("replica.key"), "ca": file("ca.pem") });
+        Box::leak(text.to_string().into_boxed_str())
+    }
 }
 
 impl Drop for Secrets {
@@ -450,4 +464,19 @@ fn tokens_come_from_a_file_that_others_cannot_read() {
     let expected =
         format!("config.json: `token_file`: {path} holds no tokens: tokens are 1 to 64, one a line, each 16");
     assert!(error(&named(&path)).starts_with(&expected), "{}", error(&named(&path)));
+}
+
+#[test]
+fn members_of_tls_count_for_themselves_and_none_may_be_missing() {
+    let folder = Secrets::new();
+    let tls: serde_json::Value = serde_json::from_str(folder.tls()).unwrap();
+    let text = file(&format!(r#""tls": {{ "cert": {}, "key": {}, "ca": "nowhere" }}"#, tls["cert"], tls["key"]));
+    let given = over(Origin::Flag, "tls", &format!("{{\"ca\":{}}}", tls["ca"]));
+    let config = check(Path::new("config.json"), &text, &[given]).unwrap();
+    config.tls.as_ref().unwrap().check("a").unwrap();
+    assert!(config.tls.as_ref().unwrap().check("b").is_err(), "it does not name this host");
+    assert_eq!(config.service_url(ReplicaId(0)), "https://127.0.0.1:9988");
+    assert_eq!(format!("{:?}", config.tls.unwrap()), "Tls(…)", "the key is never shown");
+    let said = error_with(r#""tls": {}"#);
+    assert!(said.starts_with("config.json: `tls.cert` is missing; write \"cert\": \"replica.pem\""), "{said}");
 }

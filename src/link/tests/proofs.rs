@@ -65,7 +65,7 @@ struct Greeted {
 
 impl Greeted {
     fn hellos(&self) -> Hellos<'_> {
-        Hellos { dialer: &self.ours, accepter: self.theirs.as_bytes() }
+        Hellos { dialer: &self.ours, accepter: self.theirs.as_bytes(), binding: None }
     }
 
     /// Says a proof and a frame in one write, as a dialer does; then the answer, none where the connection was closed.

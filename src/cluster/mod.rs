@@ -154,11 +154,16 @@ fn start_thread(replica: Replica, ended: oneshot::Sender<Result<(), ClusterError
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let name = format!("replica-{}", replica.me.0);
     thread::Builder::new().name(name).spawn(move || {
-        let end = runtime.block_on(replica.live());
+        // As a task: the runtime looks at its sockets each time before it goes on with what it blocks on, which would cost the
+        // loop a system call more per turn.
+        let end = runtime.block_on(async { tokio::spawn(replica.live()).await });
         // A lookup of a host name may take long, and nobody needs it any more.
         runtime.shutdown_background();
-        // Nobody waits for this one where another could not be bound.
-        let _ = ended.send(end);
+        match end {
+            // Nobody waits for this one where another could not be bound.
+            Ok(end) => _ = ended.send(end),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     })?;
     Ok(())
 }

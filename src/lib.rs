@@ -70,7 +70,7 @@
 //! * `link`: the connections to each peer. `hello` greets, and `proof` shows who has the secret; `dial` sends what
 //!   `outgoing` and its `window` hold, in `chunks`; `admit` lets callers in, who wait as `unproved` until then; `accept`
 //!   counts what comes by its `tally`, and `roster` knows who was met; `delay` is its simulated distance.
-//! * `store`: durable records. `disk` is the seam to files, `memory_disk` one that can fail, `unsynced` what a power cut
+//! * `store`: durable records. `disk` is the seam to files, `direct` writes past the system's cache, `memory_disk` one that can fail, `unsynced` what a power cut
 //!   takes from it; `format` and `entry` are the
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
 //!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,

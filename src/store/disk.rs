@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::fs::{Advice, FallocateFlags};
 
+use super::direct::Tail;
+
 /// Folders and files, with nothing durable before it is synced: a file's bytes by [`DiskFile::sync`], its name by
 /// [`Disk::sync_folder`].
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -22,6 +24,10 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
     /// Opens a file that exists, to read and write.
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>>;
+    /// The same, where it is mostly for [`DiskFile::append`].
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.open(path)
+    }
     /// Gives a file or folder another name in its folder, in one step; a file of that name is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
@@ -52,6 +58,12 @@ pub trait DiskFile: fmt::Debug + Send {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes all that was written durable, with as much of the length as it takes to read it back.
     fn sync(&mut self) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`, behind which the file holds nothing but zeros, and makes them durable. The file may
+    /// get a few more zeros at its end.
+    fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.sync()
+    }
     /// Begins to write out what is at `offset`, without waiting and without making it durable: only a hint, so that a later
     /// sync has less to do.
     fn begin_write_out(&mut self, _offset: u64, _bytes: u64) {}
@@ -83,11 +95,16 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(Box::new(RealFile(file)))
+        Ok(Box::new(RealFile { file, tail: None }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(RealFile(OpenOptions::new().read(true).write(true).open(path)?)))
+        Ok(Box::new(open(path)?))
+    }
+
+    fn open_to_append(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        // Not every file system can write past its cache.
+        Ok(Box::new(RealFile { tail: Tail::open(path).ok(), ..open(path)? }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -117,35 +134,55 @@ impl Disk for RealDisk {
 }
 
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// For appends, where they can go past the cache.
+    tail: Option<Tail>,
+}
+
+fn open(path: &Path) -> io::Result<RealFile> {
+    Ok(RealFile { file: OpenOptions::new().read(true).write(true).open(path)?, tail: None })
+}
 
 impl DiskFile for RealFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    fn append(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tail) = &mut self.tail {
+            match tail.append(&self.file, offset, bytes) {
+                // The disk wants larger blocks, and has written nothing.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.tail = None,
+                result => return result,
+            }
+        }
+        self.write_at(offset, bytes)?;
+        self.sync()
     }
 
     fn begin_write_out(&mut self, offset: u64, bytes: u64) {
         // Linux writes out what it shall not keep in memory, and nobody reads a snapshot before the next start. Where the
         // system takes no hint, nothing is wrong.
-        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(bytes), Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(bytes), Advice::DontNeed);
     }
 
     fn allocate(&mut self, length: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             // Not every file system can: then the room is not reserved, and a full disk shows at a write.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(length),
+            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(length),
             result => Ok(result?),
         }
     }

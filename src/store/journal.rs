@@ -166,8 +166,7 @@ impl Journal {
             self.buffer[..HEADER_BYTES].copy_from_slice(&header.encode());
         }
         let Segment { path, file, .. } = &mut self.segment;
-        file.write_at(self.at, &self.buffer[start..]).doing("write", path)?;
-        file.sync().doing("sync", path)?;
+        file.append(self.at, &self.buffer[start..]).doing("write", path)?;
         let written = (self.buffer.len() - start) as u64;
         (self.at, self.bytes, self.sequence) = (self.at + written, self.bytes + written, self.sequence + 1);
         self.buffer.truncate(PAYLOAD_AT);

@@ -72,6 +72,7 @@
 mod background;
 mod command;
 mod contents;
+mod direct;
 mod disk;
 mod entry;
 mod error;

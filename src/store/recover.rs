@@ -311,5 +311,6 @@ fn open_last(disk: &dyn Disk, folder: &Path, found: &Found) -> Result<Segment, S
         file.write_at(found.at, &zeros).doing("write", &path)?;
     }
     file.sync().doing("sync", &path)?;
+    let file = disk.open_to_append(&path).doing("open", &path)?;
     Ok(Segment { path, file, number: found.number, bytes })
 }

@@ -79,8 +79,10 @@ impl Plan {
             let part = &zeros[..rest.min(zeros.len())];
             file.write_at(at, part).doing("write", &path)?;
             file.sync().doing("sync", &path)?;
+            file.begin_write_out(at, part.len() as u64);
             at += part.len() as u64;
         }
+        let file = self.disk.open_to_append(&path).doing("open", &path)?;
         self.disk.sync_folder(&self.folder).doing("sync", &self.folder)?;
         Ok(Segment { path, file, number: self.number, bytes: self.bytes })
     }

@@ -5,6 +5,8 @@
 //! together: file descriptors are kept back for links, listeners and stores, so that however many clients come, the
 //! replicas reach each other and their disks.
 
+mod unfinished;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
@@ -21,6 +23,8 @@ use tokio::time::timeout;
 
 use crate::config::{Limits, Tls};
 use crate::net::{Listener, Stream, tls};
+
+pub use unfinished::{Full, Share, Unfinished};
 
 /// How long open requests may take to finish after a stop, in ms.
 const STOP_MS: u64 = 5_000;

@@ -75,7 +75,8 @@
 //!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
 //!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
 //!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.
-//! * `accept`: accepts connections for the two that follow: how many, from whom, and until when.
+//! * `accept`: accepts connections for the two that follow: how many, from whom, and until when; `unfinished` is what their
+//!   half requests may hold.
 //! * `wire`: frames and lines on a replica's address. `connection` finds out who is there, `client` owns a client's
 //!   socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as if they had
 //!   come by HTTP.

@@ -93,6 +93,15 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// Text up to the first closing brace: the reply, in a line or a frame.
+    async fn object(&mut self) -> String {
+        let mut bytes = Vec::new();
+        timeout(PATIENCE, self.0.read_until(b'}', &mut bytes)).await.expect("a reply in time").unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
 async fn until(mut condition: impl FnMut() -> bool) {
     let all = async {
         while !condition() {
@@ -198,6 +207,46 @@ async fn clients_that_take_all_connections_keep_no_replica_out() {
     };
     timeout(PATIENCE, admitted).await.expect("there is room again");
     drop(one);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn halves_of_requests_have_a_bound_together_and_short_requests_pass() {
+    const HALF: usize = 80_000;
+    let (replica, port) = FakeReplica::start();
+    replica.fill(1, "b");
+    let server = Server::start(port, |config| config.limits.unfinished_bytes = 100_000).await;
+    let put = format!("{{\"type\":\"put\",\"id\":1,\"note\":{{\"title\":\"{}\"}}}}", "x".repeat(HALF));
+    let frame = [&(put.len() as u32).to_be_bytes(), put.as_bytes()].concat();
+    let line = format!("{put}\n").into_bytes();
+    for whole in [frame, line] {
+        let (half, rest) = whole.split_at(HALF);
+        let (mut one, mut other) = (server.connect().await, server.connect().await);
+        for client in [&mut one, &mut other] {
+            client.0.get_mut().write_all(half).await.unwrap();
+        }
+        // Whichever is read last finds no room.
+        let (refused, is_one) = tokio::select! {
+            reply = one.object() => (reply, true),
+            reply = other.object() => (reply, false),
+        };
+        assert!(
+            refused.contains("\"res\":503,\"code\":\"unavailable\"") && refused.contains("not complete"),
+            "{refused}"
+        );
+        let (gone, mut held) = if is_one { (one, other) } else { (other, one) };
+        let mut short = server.connect().await;
+        short.send(&pings(1)).await;
+        assert!(short.line().await.contains("pong"), "who sends little is served meanwhile");
+        held.0.get_mut().write_all(rest).await.unwrap();
+        let done = held.object().await;
+        assert!(done.contains("\"res\":200"), "{done}");
+        // Its memory is free again, though the one that was refused is still there.
+        let mut next = server.connect().await;
+        next.0.get_mut().write_all(&whole).await.unwrap();
+        assert!(next.object().await.contains("\"res\":200"));
+        drop(gone);
+    }
     server.stop().await;
 }
 

@@ -38,6 +38,35 @@ async fn until(mut condition: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn halves_of_bodies_have_a_bound_together_and_short_requests_pass() {
+    const LENGTH: usize = 90_000;
+    let server = Server::start_with(|limits| limits.unfinished_bytes = 100_000).await;
+    server.replica.fill(1, "b");
+    let body = format!("{{\"title\":\"{}\"}}", "x".repeat(LENGTH - 12));
+    let head = |framing: &str| format!("PUT /note/1 HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
+    let whole = head(&format!("Content-Length: {LENGTH}")) + &body;
+    let chunks = head("Transfer-Encoding: chunked") + &format!("{LENGTH:x}\r\n{body}\r\n0\r\n\r\n");
+    for text in [whole, chunks] {
+        let (half, rest) = text.split_at(80_000);
+        let (mut one, mut other) = (server.connect().await, server.connect().await);
+        one.send(half).await;
+        other.send(half).await;
+        // Whichever is read last finds no room.
+        let (refused, is_one) = tokio::select! {
+            answer = one.answer() => (answer, true),
+            answer = other.answer() => (answer, false),
+        };
+        assert_eq!((refused.status, refused.code().as_str()), (503, "unavailable"));
+        assert_eq!(refused.field("Connection"), Some("close"));
+        let (mut gone, mut held) = if is_one { (one, other) } else { (other, one) };
+        gone.ends().await;
+        assert_eq!(server.ask("GET /note/1 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.status, 200);
+        held.send(rest).await;
+        assert_eq!(held.answer().await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn safe_requests_of_one_read_go_together_and_writes_alone() {
     let server = Server::start().await;
     server.replica.fill(3, "b");

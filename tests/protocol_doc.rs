@@ -463,6 +463,7 @@ fn limits_are_those_of_the_code() {
         ("open requests of a connection", grouped(limits.pipeline)),
         ("connections of clients at a replica", grouped(limits.connections)),
         ("connections of clients at a replica", grouped(limits.connections_per_address)),
+        ("requests that are not complete, of all clients at a port of a replica", mebibytes(limits.unfinished_bytes)),
         ("replicas", grouped(REPLICAS_MAX)),
         ("a reply that the client doesn't take", seconds(limits.write_ms)),
         ("a connection of a client with nothing to do", seconds(limits.idle_ms)),

@@ -27,6 +27,9 @@ pub struct Limits {
     pub connections: usize,
     /// Those of one address (503 past it).
     pub connections_per_address: usize,
+    /// Bytes that all clients at one of a replica's two ports hold together of requests that are not complete (503 past
+    /// it).
+    pub unfinished_bytes: usize,
     /// How long a caller may take to prove itself, in ms: a replica by the secret, a client by a token.
     pub prove_ms: u64,
     /// Connections of one replica that have said hello and not proved themselves; past it the oldest is closed.
@@ -47,6 +50,7 @@ impl Default for Limits {
             pipeline: 128,
             connections: 4096,
             connections_per_address: 2048,
+            unfinished_bytes: 256 * 1024 * 1024,
             prove_ms: 5_000,
             unproved: 64,
         }
@@ -90,6 +94,8 @@ pub(super) const BOUNDS: &[Bound] = &[
     // Each has a file descriptor, and the kernel gives a process 2^20 at most unless told otherwise.
     Bound { name: "connections", min: 1, max: 1 << 20, set: |l, n| l.connections = n as usize },
     Bound { name: "connections_per_address", min: 1, max: 1 << 20, set: |l, n| l.connections_per_address = n as usize },
+    // The longest frame must fit, and whoever raises it has the memory.
+    Bound { name: "unfinished_bytes", min: 8 << 20, max: 1 << 40, set: |l, n| l.unfinished_bytes = n as usize },
     Bound { name: "prove_ms", min: MS_MIN, max: MS_MAX, set: |l, n| l.prove_ms = n },
     // Each other replica has two links to prove at a time, and two that take their place.
     Bound { name: "unproved", min: 4 * REPLICAS_MAX as u64, max: 1 << 16, set: |l, n| l.unproved = n as usize },

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::watch;
 
-use crate::accept::accept;
+use crate::accept::{Unfinished, accept};
 use crate::config::Config;
 use crate::net::Listener;
 use crate::observe::classic::Log;
@@ -47,6 +47,7 @@ pub struct Service {
     /// The primary that the replica named last, for answers that it has no part in; at first the place of nobody.
     primary: AtomicU8,
     metrics: Metrics,
+    unfinished: Unfinished,
 }
 
 impl Service {
@@ -60,6 +61,7 @@ impl Service {
             primary: AtomicU8::new(u8::MAX),
             port,
             metrics: Metrics::new(config.sync.word()),
+            unfinished: Unfinished::new(config.limits.unfinished_bytes),
             config,
         }
     }

@@ -7,9 +7,11 @@ use bytes::{Buf as _, BytesMut};
 
 use super::body::{Chunked, is_token_byte};
 use super::head::{self, FIELDS_MAX, Framing};
+use crate::accept::Share;
 use crate::config::Limits;
 use crate::net::tls::FIRST_BYTE;
 use crate::observe::classic::Log;
+use crate::protocol::request::Code;
 use crate::rest::{Ask, Hosts, Plan, Refusal};
 
 /// Bytes that a read may bring at least.
@@ -34,9 +36,11 @@ pub(crate) enum Phase {
 }
 
 /// Takes requests out of a connection's bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reader {
     buffer: BytesMut,
+    /// What a body that is not complete takes of the memory for such; a head is short.
+    share: Share,
     /// Where the line of the head begins that is not complete.
     line: usize,
     empty_lines: usize,
@@ -55,6 +59,11 @@ struct UnderWay {
 }
 
 impl Reader {
+    /// A reader at the beginning of a connection.
+    pub(crate) fn new(share: Share) -> Reader {
+        Reader { buffer: BytesMut::new(), share, line: 0, empty_lines: 0, under_way: None }
+    }
+
     /// Where the connection appends what it read; there is room for a good piece.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         if self.buffer.is_empty() && self.buffer.capacity() > BUFFER_KEPT_MAX {
@@ -106,6 +115,12 @@ impl Reader {
             Framing::Length(length) => (self.buffer.len() >= length).then_some(length),
             Framing::Chunked => request.chunks.take(&mut self.buffer, limits.body_bytes)?.then_some(0),
         };
+        let held = if length.is_none() { self.buffer.len() + request.chunks.body.len() } else { 0 };
+        if let Err(full) = self.share.hold(held) {
+            self.buffer = BytesMut::new();
+            self.share.release();
+            return Err(Refusal::new(503, Code::Unavailable, full.to_string()));
+        }
         let Some(length) = length else {
             self.under_way = Some(request);
             return Ok(None);

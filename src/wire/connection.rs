@@ -135,6 +135,9 @@ async fn begin(stream: &mut Stream, service: &Service) -> Option<Beginning> {
             }
             Ok(Some(_)) | Err(_) => return Some(Beginning::Requests(input)),
         }
+        if input.hold().is_err() {
+            return Some(Beginning::Requests(input));
+        }
         read_some(stream, input.room()).await?;
     }
 }

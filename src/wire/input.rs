@@ -2,6 +2,7 @@
 
 use bytes::{Buf as _, BytesMut};
 
+use crate::accept::{Full, Share};
 use crate::protocol::codec::{FRAME_BYTES_MAX, LENGTH_BYTES};
 use crate::protocol::request::{Code, Failure};
 
@@ -44,14 +45,16 @@ pub(super) struct Input {
     /// Most bytes of a request.
     longest: usize,
     buffer: BytesMut,
+    /// What a request that is not complete takes of the memory for such.
+    share: Share,
     /// So many bytes of `buffer` are known to hold no line's end.
     searched: usize,
 }
 
 impl Input {
     /// Input that begins with what was read to find out the speech.
-    pub(super) fn new(lines: bool, buffer: BytesMut) -> Input {
-        Input { lines, longest: FRAME_BYTES_MAX, buffer, searched: 0 }
+    pub(super) fn new(lines: bool, buffer: BytesMut, share: Share) -> Input {
+        Input { lines, longest: FRAME_BYTES_MAX, buffer, share, searched: 0 }
     }
 
     /// Takes requests of at most so many bytes.
@@ -97,8 +100,22 @@ impl Input {
         (self.lines && !last.iter().all(u8::is_ascii_whitespace)).then_some(last)
     }
 
+    /// What is there is not complete, and has to be held.
+    pub(super) fn hold(&mut self) -> Result<(), Full> {
+        self.share.hold(self.buffer.len())
+    }
+
+    /// Nothing more is complete. Where what is there cannot be held, it is let go.
+    fn wait(&mut self) -> Result<Option<BytesMut>, Failure> {
+        self.hold().map(|()| None).map_err(|full| {
+            self.buffer = BytesMut::new();
+            self.share.release();
+            Failure::new(Code::Unavailable, full.to_string())
+        })
+    }
+
     fn next_frame(&mut self) -> Result<Option<BytesMut>, Failure> {
-        let Some(length) = self.peek_frame()?.map(<[u8]>::len) else { return Ok(None) };
+        let Some(length) = self.peek_frame()?.map(<[u8]>::len) else { return self.wait() };
         self.buffer.advance(LENGTH_BYTES);
         Ok(Some(self.buffer.split_to(length)))
     }
@@ -124,7 +141,10 @@ impl Input {
         loop {
             let Some(end) = memchr::memchr(b'\n', &self.buffer[self.searched..]) else {
                 self.searched = self.buffer.len();
-                return if self.searched > self.longest { Err(self.too_long()) } else { Ok(None) };
+                if self.searched > self.longest {
+                    return Err(self.too_long());
+                }
+                return self.wait();
             };
             let line = self.buffer.split_to(self.searched + end);
             self.buffer.advance(1);
@@ -142,10 +162,11 @@ impl Input {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accept::Unfinished;
 
     /// Everything that comes out when these bytes come in pieces.
     fn read(lines: bool, pieces: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Failure>) {
-        let mut input = Input::new(lines, BytesMut::new());
+        let mut input = Input::new(lines, BytesMut::new(), Unfinished::new(usize::MAX).share());
         let mut found = Vec::new();
         for piece in pieces {
             input.room().extend_from_slice(piece);

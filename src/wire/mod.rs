@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use input::Input;
 
-use crate::accept::accept;
+use crate::accept::{Unfinished, accept};
 use crate::config::Config;
 use crate::link::LinkAcceptor;
 use crate::net::Listener;
@@ -50,6 +50,7 @@ pub struct Service {
     /// Where this replica speaks HTTP.
     url: String,
     metrics: Metrics,
+    unfinished: Unfinished,
 }
 
 impl Service {
@@ -58,7 +59,8 @@ impl Service {
         let names = config.replicas.iter().map(ToString::to_string).collect();
         let log = Log::new(&config.address(replica).to_string());
         let metrics = Metrics::new(config.sync.word());
-        Service { port, log, replica, names, url: config.service_url(replica), config, metrics }
+        let unfinished = Unfinished::new(config.limits.unfinished_bytes);
+        Service { port, log, replica, names, url: config.service_url(replica), config, metrics, unfinished }
     }
 
     /// The address of the replica.
@@ -92,7 +94,7 @@ impl Service {
 impl Service {
     /// Input from somebody who has not shown a token yet, where that is asked for: an `auth` or a `hello` is short.
     fn input(&self, lines: bool, buffer: BytesMut) -> Input {
-        let mut input = Input::new(lines, buffer);
+        let mut input = Input::new(lines, buffer, self.unfinished.share());
         if self.config.tokens.is_some() {
             input.allow(GREETING_BYTES_MAX);
         }

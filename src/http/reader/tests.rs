@@ -1,4 +1,5 @@
 use super::{Phase, Reader};
+use crate::accept::Unfinished;
 use crate::config::{Config, Limits, Mode};
 use crate::observe::classic::Log;
 use crate::rest::{Ask, Hosts, Plan, Refusal};
@@ -25,7 +26,7 @@ fn limits() -> Limits {
 /// All requests in pieces that are read one after another, and why the last could not be read.
 fn read(pieces: &[&[u8]]) -> (Vec<(Plan, Ask)>, Option<Refusal>) {
     let hosts = hosts();
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(Unfinished::new(usize::MAX).share());
     let mut requests = Vec::new();
     for piece in pieces {
         reader.buffer().extend_from_slice(piece);
@@ -138,7 +139,7 @@ fn connections_stay_open_as_the_version_says() {
 #[test]
 fn a_reader_knows_what_it_waits_for() {
     let hosts = hosts();
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(Unfinished::new(usize::MAX).share());
     let text = format!("PUT /note/1 HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{{}}");
     let body_at = text.len() - 2;
     for (at, byte) in text.bytes().enumerate() {

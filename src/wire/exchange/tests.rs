@@ -1,4 +1,5 @@
 use super::*;
+use crate::accept::Unfinished;
 use crate::observe::metrics::Metrics;
 use crate::protocol::ids::{Epoch, ReplicaId, Version};
 use crate::protocol::port::Pong;
@@ -8,7 +9,7 @@ const NOW: Moment = Moment(5);
 
 fn exchange(pipeline: usize, text: &str) -> Exchange {
     let requests = Metrics::new("remote-write").requests;
-    let input = Input::new(true, BytesMut::new());
+    let input = Input::new(true, BytesMut::new(), Unfinished::new(usize::MAX).share());
     let mut exchange = Exchange::new(input, pipeline, Log::new("here:1"), requests);
     exchange.room().extend_from_slice(text.as_bytes());
     exchange

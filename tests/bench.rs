@@ -90,13 +90,18 @@ fn check_scenario(scenario: &primacy::bench::ScenarioResult) {
 }
 
 fn check_report(report: &str) {
-    for title in
-        ["Latency by percentile", "Latency against link delay", "Connections kept or not", "Where the time goes"]
-    {
+    for title in [
+        "Latency by percentile",
+        "Latency against link delay",
+        "Connections kept or not",
+        "HTTP beside frames",
+        "Requests a second",
+        "Where the time goes",
+    ] {
         assert!(report.contains(&format!("<h2>{title}</h2>")), "{title}");
     }
-    assert_eq!(report.matches("<svg").count(), 4);
-    assert_eq!(report.matches("How to read it:").count(), 4);
+    assert_eq!(report.matches("<svg").count(), 6);
+    assert_eq!(report.matches("How to read it:").count(), 6);
     assert!(!report.contains("src=") && !report.contains("href="), "it needs nothing beside itself");
 }
 

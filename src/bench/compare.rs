@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::result::{Round, RunResult, ScenarioResult};
+use super::summary::{OTHERS_CORES_MAX, others_cores};
 
 /// Changes within this factor are noise, whatever the rounds say: so much two runs of one program differ.
 const NOISE_FACTOR: f64 = 1.1;
@@ -16,6 +17,8 @@ pub struct Comparison {
     rows: Vec<Row>,
     /// Scenarios that only one of the results has.
     unmatched: Vec<String>,
+    /// Cores that other programs used beside A and B; none where one does not tell.
+    others: Option<(f64, f64)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +62,7 @@ impl Comparison {
         }
         let only_b = b.scenarios.iter().filter(|it| find(a, &it.name).is_none());
         unmatched.extend(only_b.map(|scenario| scenario.name.clone()));
-        Comparison { rows, unmatched }
+        Comparison { rows, unmatched, others: others_cores(a).zip(others_cores(b)) }
     }
 }
 
@@ -120,8 +123,12 @@ impl fmt::Display for Comparison {
                     Verdict::Noise => "noise",
                     Verdict::None => "too few samples",
                 };
+                // Times have fractions, rates do not.
+                let digits = if figure.metric.ends_with("/s") { 0 } else { 3 };
                 match figure.values {
-                    Some((a, b)) => writeln!(f, "  {a:10.3}  {b:10.3}  {:6.2}  {verdict}", b / a)?,
+                    Some((a, b)) => {
+                        writeln!(f, "  {a:10.digits$}  {b:10.digits$}  {:6.2}  {verdict}", b / a)?;
+                    }
                     None => writeln!(f, "  {:>10}  {:>10}  {:>6}  {verdict}", "-", "-", "-")?,
                 }
             }
@@ -134,6 +141,12 @@ impl fmt::Display for Comparison {
             f,
             "Runs at different times differ by what else the machine did: repeat A, B, A, B before you believe it."
         )?;
+        if let Some((a, b)) = self.others.filter(|(a, b)| a.max(*b) > OTHERS_CORES_MAX) {
+            writeln!(
+                f,
+                "Other programs used {a:.1} cores beside A, {b:.1} beside B: what is worse or better may be theirs."
+            )?;
+        }
         match self.unmatched.is_empty() {
             true => Ok(()),
             false => writeln!(f, "Only in one of them: {}", self.unmatched.join(", ")),

@@ -5,6 +5,7 @@ mod delay;
 mod locality;
 mod percentiles;
 
+use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
 use plotters::style::FontStyle;
 
@@ -53,6 +54,8 @@ pub(super) fn all(outcome: &Outcome) -> Result<Vec<Plot>, BenchError> {
         delay::plot(&outcome.result),
         locality::plot(&outcome.result),
         bars::connections(&outcome.result),
+        bars::speech(&outcome.result),
+        bars::rates(&outcome.result),
         bars::phases(&outcome.result),
     ];
     plots.into_iter().filter_map(Result::transpose).collect()
@@ -89,6 +92,62 @@ fn bold(size: i32) -> TextStyle<'static> {
 
 fn colour(place: usize) -> RGBColor {
     COLOURS[place % COLOURS.len()]
+}
+
+/// One axis of a chart.
+struct Axis<'a, T> {
+    /// What it shows, with its unit.
+    desc: &'a str,
+    /// How many labels it has at most, and what they say.
+    labels: usize,
+    label: &'a dyn Fn(&T) -> String,
+}
+
+/// Draws both axes and the grid, the same in all charts.
+fn paint_axes<X, Y, XT, YT>(
+    chart: &mut ChartContext<'_, SVGBackend<'_>, Cartesian2d<X, Y>>,
+    x: &Axis<'_, XT>,
+    y: &Axis<'_, YT>,
+) -> Drawn
+where
+    X: Ranged<ValueType = XT> + ValueFormatter<XT>,
+    Y: Ranged<ValueType = YT> + ValueFormatter<YT>,
+{
+    let mut mesh = chart.configure_mesh();
+    // What has no unit has names, and no lines between them.
+    if y.desc.is_empty() {
+        mesh.disable_y_mesh();
+    }
+    mesh.x_labels(x.labels)
+        .y_labels(y.labels)
+        .x_label_formatter(&x.label)
+        .y_label_formatter(&y.label)
+        .x_desc(x.desc)
+        .y_desc(y.desc)
+        .label_style(font(14))
+        .axis_desc_style(font(15))
+        .bold_line_style(GRID)
+        .light_line_style(TRANSPARENT)
+        .axis_style(INK)
+        .draw()
+        .map_err(told)
+}
+
+/// Draws the names of a chart's series into one of its corners.
+fn paint_names<'a, 'b: 'a, X: Ranged, Y: Ranged>(
+    chart: &mut ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>,
+    corner: SeriesLabelPosition,
+) -> Drawn {
+    chart
+        .configure_series_labels()
+        .position(corner)
+        .legend_area_size(28)
+        .margin(8)
+        .background_style(WHITE.mix(0.9))
+        .border_style(GRID)
+        .label_font(font(13))
+        .draw()
+        .map_err(told)
 }
 
 /// The colours' names, in as many rows as they need from the top of `area`.

@@ -23,6 +23,7 @@ const HISTOGRAMS_FILE: &str = "histograms.hlog";
 const NS_PER_MS: f64 = 1e6;
 
 const STYLE: &str = "\
+:root{color-scheme:light dark}\
 body{font:16px/1.5 system-ui,sans-serif;color:#282c34;background:#f5f6f8;margin:0}\
 main{max-width:1000px;margin:0 auto;padding:32px 24px}\
 h1{font-size:28px;margin:0 0 4px}h2{font-size:20px;margin:0 0 8px}\
@@ -31,7 +32,9 @@ section{background:#fff;border:1px solid #e2e5ea;border-radius:8px;padding:20px 
 svg{max-width:100%;height:auto;display:block}\
 section p{color:#4b5160;font-size:14px;margin:8px 0 0}\
 pre{font:12px/1.45 ui-monospace,monospace;overflow-x:auto;margin:0}\
-li{margin:4px 0}";
+li{margin:4px 0}\
+@media(prefers-color-scheme:dark){body{color:#d8dbe0;background:#16181d}section{background:#000;border-color:#30343c}\
+p.of,section p{color:#a4abb8}svg{filter:invert(1) hue-rotate(180deg)}}";
 
 /// Writes all three; the folder is made where it is not there.
 pub(super) fn write(outcome: &Outcome, folder: &Path) -> Result<(), BenchError> {

@@ -16,7 +16,7 @@ const LATE_SHARE_MAX: f64 = 0.25;
 const LATE_MS_MIN: f64 = 0.15;
 
 /// Other programs' use of the processor, in cores, from which on figures are noise.
-const OTHERS_CORES_MAX: f64 = 0.25;
+pub(super) const OTHERS_CORES_MAX: f64 = 0.25;
 
 /// An open loop that reaches less than this share of its rate is held up.
 const ACHIEVED_SHARE_MIN: f64 = 0.95;
@@ -113,15 +113,19 @@ fn round_trips(scenario: &Scenario, tally: &Tally, others: &[(Scenario, &Tally)]
     Some((of(tally)? - near_ms) / round_trip_ms)
 }
 
+/// Cores that other programs used on average; none where the system does not tell.
+pub(super) fn others_cores(result: &RunResult) -> Option<f64> {
+    let known: Vec<f64> = result.scenarios.iter().filter_map(|scenario| scenario.cores.others).collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
 /// What makes the figures doubtful, for people.
 pub(super) fn warnings(result: &RunResult, in_memory: bool) -> Vec<String> {
     let mut warnings: Vec<String> = result.scenarios.iter().flat_map(doubts).collect();
-    let scenarios = &result.scenarios;
-    let others: Vec<f64> = scenarios.iter().filter_map(|scenario| scenario.cores.others).collect();
-    let mean = others.iter().sum::<f64>() / others.len().max(1) as f64;
-    if result.measured.target.is_empty() && mean > OTHERS_CORES_MAX {
+    let others = others_cores(result).filter(|others| *others > OTHERS_CORES_MAX);
+    if let Some(others) = others.filter(|_| result.measured.target.is_empty()) {
         warnings.push(format!(
-            "other programs used {mean:.1} of {} cores: latencies are longer and less steady than on a quiet machine",
+            "other programs used {others:.1} of {} cores: latencies are longer and less steady than on a quiet machine",
             result.machine.cores
         ));
     }

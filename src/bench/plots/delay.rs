@@ -4,7 +4,7 @@ use plotters::prelude::*;
 
 use super::super::BenchError;
 use super::super::result::{RunResult, ScenarioResult};
-use super::{Drawn, GRID, INK, Plot, SIZE, bold, colour, draw, font, ms_label, round_up, told};
+use super::{Axis, Drawn, Plot, SIZE, bold, colour, draw, ms_label, paint_axes, paint_names, round_up, told};
 
 const HOW: &str = "How to read it: a dot is the median latency measured at a simulated one-way delay between replicas; \
     the dashed line through it is what theory says, the median without delay and so many round trips more. A dot on its \
@@ -30,7 +30,6 @@ pub(super) fn plot(result: &RunResult) -> Result<Option<Plot>, BenchError> {
         return Ok(None);
     }
     draw("Latency against link delay", HOW.to_owned(), SIZE, |canvas| {
-        canvas.fill(&WHITE).map_err(told)?;
         let most = |pick: fn(&(f64, f64)) -> f64, room: f64| {
             let points = panels.iter().flat_map(|(_, series)| series).flat_map(|series| &series.points);
             round_up(points.map(pick).fold(0.0, f64::max) * room)
@@ -46,8 +45,9 @@ fn series(result: &RunResult, mode: &str) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
     for scenario in result.scenarios.iter().filter(|scenario| is_shown(scenario, mode)) {
         let Some(p50) = scenario.latency_ms.p50 else { continue };
-        let suffix = if scenario.links == "per-frame" { ", links per frame" } else { "" };
-        let name = format!("{}{suffix}", scenario.work);
+        let mut name = scenario.work.clone();
+        name += if scenario.links == "per-frame" { ", links per frame" } else { "" };
+        name += if scenario.by == "frames" { ", by frames" } else { "" };
         let point = (scenario.delay_ms, p50);
         match all.iter_mut().find(|series| series.name == name) {
             Some(series) => series.points.push(point),
@@ -76,21 +76,8 @@ fn paint(area: &super::Canvas<'_>, mode: &str, series: &[Series], most: (f64, f6
         .y_label_area_size(60)
         .build_cartesian_2d(0.0..most.0 * 1.04, 0.0..most.1)
         .map_err(told)?;
-    chart
-        .configure_mesh()
-        .x_labels(6)
-        .y_labels(8)
-        .x_label_formatter(&|ms| ms_label(*ms))
-        .y_label_formatter(&|ms| ms_label(*ms))
-        .x_desc("link delay one way, ms")
-        .y_desc("median latency, ms")
-        .label_style(font(14))
-        .axis_desc_style(font(15))
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .draw()
-        .map_err(told)?;
+    let x = Axis { desc: "link delay one way, ms", labels: 6, label: &|ms: &f64| ms_label(*ms) };
+    paint_axes(&mut chart, &x, &Axis { desc: "median latency, ms", labels: 8, ..x })?;
     for (place, Series { name, theory, points }) in series.iter().enumerate() {
         let shade = colour(place);
         let near = points.iter().find(|point| point.0 == 0.0).map_or(0.0, |point| point.1);
@@ -101,17 +88,8 @@ fn paint(area: &super::Canvas<'_>, mode: &str, series: &[Series], most: (f64, f6
         chart
             .draw_series(dots)
             .map_err(told)?
-            .label(format!("{name}: {theory} round trips"))
+            .label(format!("{name}: {theory} round trip{}", if *theory == 1.0 { "" } else { "s" }))
             .legend(move |(x, y)| Circle::new((x + 10, y), 5, shade.filled()));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .legend_area_size(22)
-        .margin(8)
-        .background_style(WHITE.mix(0.9))
-        .border_style(GRID)
-        .label_font(font(13))
-        .draw()
-        .map_err(told)
+    paint_names(&mut chart, SeriesLabelPosition::UpperLeft)
 }

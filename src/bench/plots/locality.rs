@@ -5,7 +5,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::super::BenchError;
 use super::super::result::{RunResult, ScenarioResult};
-use super::{Drawn, GRID, INK, Plot, SIZE, bold, colour, draw, font, ms_label, round_up, told};
+use super::{Axis, Drawn, INK, Plot, SIZE, bold, colour, draw, ms_label, paint_axes, paint_names, round_up, told};
 
 /// Fewest shares that make a line of interest.
 const POINTS_MIN: usize = 3;
@@ -42,10 +42,12 @@ pub(super) fn plot(result: &RunResult) -> Result<Option<Plot>, BenchError> {
 }
 
 fn lines(result: &RunResult, delay_ms: f64) -> Option<Lines> {
+    // Shares are measured in one speech only, that of the first scenario.
+    let by = &result.scenarios.first()?.by;
     let plain = |scenario: &&ScenarioResult| {
         scenario.delay_ms.total_cmp(&delay_ms).is_eq()
             && (scenario.links == "persistent" && scenario.durability == "disk")
-            && (scenario.load == "open" && scenario.clients == "kept")
+            && (scenario.load == "open" && scenario.clients == "kept" && scenario.by == *by)
     };
     let mut local: Vec<(f64, f64)> = result
         .scenarios
@@ -84,28 +86,19 @@ fn paint(canvas: &super::Canvas<'_>, lines: &Lines) -> Drawn {
     let Lines { local, remote, crossing, .. } = lines;
     let most = round_up(local.iter().map(|point| point.1).fold(*remote, f64::max) * 1.25);
     let (blue, orange) = (colour(0), colour(1));
-    canvas.fill(&WHITE).map_err(told)?;
     let mut chart = ChartBuilder::on(canvas)
         .margin(14)
+        .margin_right(28)
         .x_label_area_size(48)
         .y_label_area_size(60)
         .build_cartesian_2d(0.0..100.0, 0.0..most)
         .map_err(told)?;
-    chart
-        .configure_mesh()
-        .x_labels(11)
-        .y_labels(8)
-        .x_label_formatter(&|percent| format!("{percent:.0} %"))
-        .y_label_formatter(&|ms| ms_label(*ms))
-        .x_desc("writes that arrive at the item's primary")
-        .y_desc("mean latency, ms")
-        .label_style(font(14))
-        .axis_desc_style(font(15))
-        .bold_line_style(GRID)
-        .light_line_style(TRANSPARENT)
-        .axis_style(INK)
-        .draw()
-        .map_err(told)?;
+    let x = Axis {
+        desc: "writes that arrive at the item's primary",
+        labels: 11,
+        label: &|percent: &f64| format!("{percent:.0} %"),
+    };
+    paint_axes(&mut chart, &x, &Axis { desc: "mean latency, ms", labels: 8, label: &|ms| ms_label(*ms) })?;
     chart
         .draw_series(LineSeries::new(local.iter().copied(), blue.filled().stroke_width(2)).point_size(5))
         .map_err(told)?
@@ -119,21 +112,14 @@ fn paint(canvas: &super::Canvas<'_>, lines: &Lines) -> Drawn {
     if let Some(percent) = crossing {
         let foot = [(*percent, 0.0), (*percent, *remote)];
         chart.draw_series(DashedLineSeries::new(foot, 5, 4, INK.stroke_width(1))).map_err(told)?;
-        let style = bold(14).pos(Pos::new(HPos::Left, VPos::Bottom));
-        let label =
-            Text::new(format!("  from {percent:.0} % on, local-write is faster"), (*percent, most * 0.04), style);
+        // Beside its foot, on the side that has room.
+        let (side, away) = if *percent < 60.0 { (HPos::Left, 8) } else { (HPos::Right, -8) };
+        let text = format!("from {percent:.0} % on, local-write is faster");
+        let style = bold(14).pos(Pos::new(side, VPos::Bottom));
+        let label = EmptyElement::at((*percent, most * 0.04)) + Text::new(text, (away, 0), style);
         chart.draw_series([label]).map_err(told)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .legend_area_size(28)
-        .margin(8)
-        .background_style(WHITE.mix(0.9))
-        .border_style(GRID)
-        .label_font(font(13))
-        .draw()
-        .map_err(told)
+    paint_names(&mut chart, SeriesLabelPosition::UpperRight)
 }
 
 #[cfg(test)]

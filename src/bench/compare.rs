@@ -142,10 +142,7 @@ impl fmt::Display for Comparison {
             "Runs at different times differ by what else the machine did: repeat A, B, A, B before you believe it."
         )?;
         if let Some((a, b)) = self.others.filter(|(a, b)| a.max(*b) > OTHERS_CORES_MAX) {
-            writeln!(
-                f,
-                "Other programs used {a:.1} cores beside A, {b:.1} beside B: what is worse or better may be theirs."
-            )?;
+            writeln!(f, "Other programs used {a:.1} cores beside A, {b:.1} beside B: a difference may be theirs.")?;
         }
         match self.unmatched.is_empty() {
             true => Ok(()),

@@ -17,10 +17,13 @@ use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use certificates::Issuer;
 use cluster::{Cluster, PATIENCE, Process, try_http, wait_for};
+use primacy::client::{Cause, Client, Effect, Options};
+use primacy::config::Authority;
+use primacy::note::{Note, NoteId};
 use skip::skip;
 use tls_client::{dial, dial_in, https, trusting};
 use tls_relay::relay;
@@ -77,7 +80,8 @@ fn every_replica_serves_https_in_both_modes() {
             assert_eq!(read.json()["note"]["body"], "c", "{sync}");
         }
         let out = cluster.printed();
-        assert!(out.contains(&format!("https://{}", cluster.service(0))), "the banner names the URL: {out}");
+        let curl = format!("  curl --cacert ca.pem https://{}/note", cluster.service(0));
+        assert!(out.contains(&curl), "the banner shows how to ask: {out}");
     }
 }
 
@@ -127,6 +131,88 @@ fn frames_and_lines_are_spoken_on_the_replicas_address() {
     let misdirected = cluster::ask(&mut stream, &cluster.replicas[0], "GET", "/note", &[], "").unwrap();
     assert_eq!(misdirected.status, 421);
     assert!(misdirected.body.contains(&format!("https://{}", cluster.service(0))), "{}", misdirected.body);
+}
+
+fn run(cluster: &Cluster, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
+    command.args(arguments).current_dir(cluster.folder.path()).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+/// Runs a command that must fail, and returns what it said.
+#[track_caller]
+fn failed(cluster: &Cluster, arguments: &[&str]) -> String {
+    let output = run(cluster, arguments);
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat();
+    assert!(!output.status.success(), "{said}");
+    said
+}
+
+#[test]
+fn status_call_and_monitor_speak_it_with_who_is_signed_by_the_right_one() {
+    let cluster = start("remote-write", 2, "");
+    Issuer::new(cluster.folder.path(), "other_ca");
+    let status = run(&cluster, &["status", "--json"]);
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert!(status.status.success() && said.matches("\"ready\":true").count() == 2, "{said}");
+
+    let ping = ["call", &cluster.replicas[0], "{\"type\":\"ping\"}"];
+    let called = run(&cluster, &[&ping[..], &["--ca", "ca.pem", "--hex"]].concat());
+    let said = String::from_utf8_lossy(&called.stdout);
+    assert!(called.status.success() && said.contains("\"type\":\"pong\""), "{called:?}");
+    assert!(failed(&cluster, &ping).contains("this replica speaks TLS only"), "it says how to");
+    let said = failed(&cluster, &[&ping[..], &["--ca", "other_ca.pem"]].concat());
+    assert!(said.contains("invalid peer certificate") && said.contains("nothing was sent"), "{said}");
+    let said = failed(&cluster, &[&ping[..], &["--ca", "nowhere.pem"]].concat());
+    assert!(said.contains("--ca: nowhere.pem cannot be read"), "{said}");
+
+    let arguments = ["monitor", &cluster.replicas[0], "--ca", "ca.pem"];
+    let mut watching = Process::spawn(cluster.folder.path(), &arguments);
+    wait_for("the monitor to show a request", || {
+        https(&cluster, 0, "GET", "/note", "").unwrap();
+        watching.out().iter().any(|event| event.contains("client_request"))
+    });
+    watching.signal("INT");
+    assert_eq!(watching.wait(), 0);
+}
+
+#[test]
+fn calls_with_tls_say_where_there_is_none() {
+    let cluster = Cluster::start("remote-write", 1, r#","durability":"memory""#);
+    Issuer::new(cluster.folder.path(), "ca");
+    let said = failed(&cluster, &["call", &cluster.replicas[0], "{\"type\":\"ping\"}", "--ca", "ca.pem"]);
+    assert!(said.contains("it speaks no TLS"), "{said}");
+}
+
+#[tokio::test]
+async fn the_client_library_speaks_it_and_asks_another_replica_where_one_dies() {
+    let mut cluster = configure("remote-write", 3, "");
+    let members = [0, 1, 2].map(|place| cluster.spawn_replica(place));
+    wait_ready(&cluster, 0..3);
+    let mut options = Options::new(&cluster.replicas).unwrap();
+    options.timeout = PATIENCE;
+    options.authority = Some(Authority::read(&cluster.folder.path().join("ca.pem")).unwrap());
+    let client = Client::with(&options);
+    // Near the most that one frame may carry, so that it takes many records.
+    let large = "x".repeat(1_000_000);
+    let note = |title: &str| Note::new(Some(title), Some(&large)).unwrap();
+    let made = client.post(note("a")).await.unwrap();
+    let (one, other) = tokio::join!(client.post(note("b")), client.get(made.id));
+    assert_eq!((one.unwrap().id, other.unwrap().note), (NoteId(2), note("a")));
+    cluster.process(members[0]).kill();
+    let done = client.put(made.id, note("c")).await.unwrap();
+    assert_eq!(client.list(NoteId(0), 10).await.unwrap().notes.len(), 2);
+    assert_eq!(client.get(done.id).await.unwrap().note, note("c"));
+
+    Issuer::new(cluster.folder.path(), "other_ca");
+    (options.attempts, options.replicas) = (1, vec![cluster.replicas[1].parse().unwrap()]);
+    options.authority = Some(Authority::read(&cluster.folder.path().join("other_ca.pem")).unwrap());
+    let refused = Client::with(&options).post(note("d")).await.unwrap_err();
+    assert!(matches!(refused.cause, Cause::Unreachable(_)) && refused.effect == Effect::None, "{refused}");
+    assert!(refused.to_string().contains("invalid peer certificate"), "{refused}");
+    options.authority = None;
+    let refused = Client::with(&options).post(note("d")).await.unwrap_err();
+    assert!(refused.to_string().contains("speaks TLS only"), "{refused}");
 }
 
 #[test]

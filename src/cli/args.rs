@@ -78,6 +78,9 @@ pub(crate) enum Command {
         /// File with the token to show first, the first one in it, where the replica asks for one
         #[arg(long, value_name = "FILE", env = "PRIMACY_TOKEN_FILE")]
         token_file: Option<PathBuf>,
+        /// File with the certificates of those who may have signed the replica's, where it speaks TLS
+        #[arg(long, value_name = "FILE", env = "PRIMACY_CA")]
+        ca: Option<PathBuf>,
         /// How long to wait for the connection, and for each reply
         #[arg(long, value_name = "MS", default_value_t = 10_000)]
         timeout: u64,
@@ -98,6 +101,9 @@ pub(crate) enum Command {
         /// File with the token to show first, the first one in it, where the replica asks for one
         #[arg(long, value_name = "FILE", env = "PRIMACY_TOKEN_FILE")]
         token_file: Option<PathBuf>,
+        /// File with the certificates of those who may have signed the replica's, where it speaks TLS
+        #[arg(long, value_name = "FILE", env = "PRIMACY_CA")]
+        ca: Option<PathBuf>,
     },
     /// Measure what writes and reads cost, in milliseconds and in round trips
     ///

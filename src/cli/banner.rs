@@ -50,7 +50,11 @@ impl Banner<'_> {
     fn try_it(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.config.service_url(self.only.unwrap_or(ReplicaId(0)));
         let note = r#"{"title":"Hello World","body":"this is new note"}"#;
-        writeln!(f, "\nTry it:\n\n  curl -d '{note}' {url}/note\n  curl {url}/note")
+        let curl = match &self.config.tls {
+            Some(tls) => format!("curl --cacert {}", quoted(&tls.authority().path().display().to_string())),
+            None => "curl".to_owned(),
+        };
+        writeln!(f, "\nTry it:\n\n  {curl} -d '{note}' {url}/note\n  {curl} {url}/note")
     }
 
     /// The commands for the replicas that do not run, or could run each in a process of its own.

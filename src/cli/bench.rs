@@ -95,7 +95,7 @@ struct BenchFlags {
     /// Size of a note's JSON
     #[arg(long, value_name = "BYTES", default_value_t = 250, value_parser = |text: &str| within(text, 64_usize, 1_000_000))]
     note_bytes: usize,
-    /// Measure a cluster that runs: the HTTP services of all its replicas
+    /// Measure a cluster that runs, without TLS: the HTTP services of all its replicas
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', conflicts_with_all = ["delays", "replicas", "data"])]
     target: Vec<String>,
     /// Where own clusters keep their data while they run [default: the system's folder for temporary files]

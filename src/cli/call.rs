@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use primacy::config::{Address, SecretFileError, Tokens, read_tokens};
-use primacy::net::TcpStream;
+use primacy::config::{Address, Authority, SecretFileError, TlsError, Tokens, read_tokens};
+use primacy::net::{Stream, TcpStream, tls};
 use primacy::protocol::client;
 use primacy::protocol::codec::{self, FRAME_BYTES_MAX, LENGTH_BYTES};
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ pub(super) struct Call {
     pub(super) patience: Duration,
     /// The token to show first.
     pub(super) token: Option<String>,
+    /// Who must have signed the replica's certificate; none where it speaks no TLS.
+    pub(super) authority: Option<Authority>,
 }
 
 /// The token that a call shows: the first one of a file.
@@ -48,11 +50,19 @@ pub(super) fn token_in(path: Option<&PathBuf>) -> Result<Option<String>, CallErr
     path.map(read).transpose()
 }
 
+/// Whom a call believes: those of a file.
+pub(super) fn authority_in(path: Option<&PathBuf>) -> Result<Option<Authority>, CallError> {
+    let failed = |path: &PathBuf, error| CallError::AuthorityFile { path: path.clone(), source: Box::new(error) };
+    path.map(|path| Authority::read(path).map_err(|error| failed(path, error))).transpose()
+}
+
 /// Why a call did not end well.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error("{address} can't be reached: {source}; start the replica, or write the address of one that runs")]
     Unreachable { address: Address, source: io::Error },
+    #[error("nothing was sent to {address}: {source}")]
+    NoTls { address: Address, source: io::Error },
     #[error("{address} speaks no frames: {source}; write a replica's address, not the port of its HTTP service")]
     NoFrames { address: Address, source: io::Error },
     #[error("the connection to {address} was lost: {source}; what has no reply may have been done")]
@@ -71,6 +81,8 @@ pub(super) enum CallError {
     Token { address: Address, reply: String },
     #[error("--token-file: {} {source}", path.display())]
     TokenFile { path: PathBuf, source: SecretFileError },
+    #[error("--ca: {} {source}", path.display())]
+    AuthorityFile { path: PathBuf, source: Box<TlsError> },
     #[error("{errors} of {replies} replies were errors")]
     Errors { errors: u64, replies: u64 },
     #[error("a monitor has no end, so that it can't be counted; leave --count out")]
@@ -84,8 +96,8 @@ pub(super) enum CallError {
 /// A connection on which frames are sent, and shown.
 pub(super) struct Line {
     call: Call,
-    sink: SplitSink<Framed<TcpStream, LengthDelimitedCodec>, Bytes>,
-    stream: SplitStream<Framed<TcpStream, LengthDelimitedCodec>>,
+    sink: SplitSink<Framed<Stream, LengthDelimitedCodec>, Bytes>,
+    stream: SplitStream<Framed<Stream, LengthDelimitedCodec>>,
 }
 
 /// What a reply is, by its `type`.
@@ -117,6 +129,7 @@ impl Line {
         let dialed = dial.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let stream = dialed.and_then(|stream| stream.set_nodelay(true).map(|()| stream));
         let stream = stream.map_err(|source| CallError::Unreachable { address: address.clone(), source })?;
+        let stream = call.secured(Box::new(stream)).await?;
         let (sink, stream) = Framed::new(stream, codec::length_delimited()).split();
         let mut line = Line { call: call.clone(), sink, stream };
         if let Some(token) = &call.token {
@@ -232,6 +245,14 @@ impl Tally {
 }
 
 impl Call {
+    /// The same connection, encrypted where there is an authority for it.
+    async fn secured(&self, stream: Stream) -> Result<Stream, CallError> {
+        let Some(authority) = &self.authority else { return Ok(stream) };
+        let handshake = timeout(self.patience, tls::connect(authority, self.address.host(), stream));
+        let secured = handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        secured.map_err(|source| CallError::NoTls { address: self.address.clone(), source })
+    }
+
     fn late(&self) -> CallError {
         CallError::Late { address: self.address.clone(), patience: self.patience }
     }
@@ -263,7 +284,7 @@ impl Call {
 
 async fn send(
     call: &Call,
-    sink: &mut SplitSink<Framed<TcpStream, LengthDelimitedCodec>, Bytes>,
+    sink: &mut SplitSink<Framed<Stream, LengthDelimitedCodec>, Bytes>,
     json: Bytes,
 ) -> Result<(), CallError> {
     if json.is_empty() || json.len() > FRAME_BYTES_MAX {

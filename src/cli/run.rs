@@ -115,10 +115,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let config = config::load(&flags.config, &flags.overrides)?;
             runtime()?.block_on(status::status(&config, Shown { json: *json, watch: *watch }))
         }
-        Some(Command::Call { address, frame, hex, count, token_file, timeout }) => {
+        Some(Command::Call { address, frame, hex, count, token_file, ca, timeout }) => {
             let (address, frame, patience) = (address.clone(), frame.clone(), Duration::from_millis(*timeout));
-            let token = call::token_in(token_file.as_ref())?;
-            let call = Call { address, frame, hex: *hex, patience, token };
+            let (token, authority) = (call::token_in(token_file.as_ref())?, call::authority_in(ca.as_ref())?);
+            let call = Call { address, frame, hex: *hex, patience, token, authority };
             runtime()?.block_on(async {
                 match count {
                     Some(count) => ping::ping(&call, *count).await,
@@ -127,9 +127,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             })?;
             Ok(())
         }
-        Some(Command::Monitor { address, note, replica, token_file }) => {
-            let (address, token) = (address.clone(), call::token_in(token_file.as_ref())?);
-            let call = Call { address, frame: None, hex: false, patience: MONITOR_PATIENCE, token };
+        Some(Command::Monitor { address, note, replica, token_file, ca }) => {
+            let (token, authority) = (call::token_in(token_file.as_ref())?, call::authority_in(ca.as_ref())?);
+            let (address, patience) = (address.clone(), MONITOR_PATIENCE);
+            let call = Call { address, frame: None, hex: false, patience, token, authority };
             let watched = Watched { note: note.map(NoteId), replica: replica.clone() };
             Ok(runtime()?.block_on(monitor::monitor(&call, &watched))?)
         }

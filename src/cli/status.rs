@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use primacy::client::{Client, Options};
-use primacy::config::{Address, Config, Tokens};
+use primacy::config::{Address, Config};
 use primacy::protocol::status::Status;
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
@@ -89,27 +89,29 @@ fn show(answers: &[Answer], shown: Shown) -> Result<(), Failure> {
 
 /// In config order.
 async fn ask_all(config: &Config) -> Vec<Answer> {
-    let token = config.tokens.as_ref().map(Tokens::first);
-    join_all(config.replicas.iter().map(|address| ask(address, token))).await
+    join_all(config.replicas.iter().map(|address| ask(address, config))).await
 }
 
-async fn ask(address: &Address, token: Option<&str>) -> Answer {
-    match ask_for_status(address, token).await {
+async fn ask(address: &Address, config: &Config) -> Answer {
+    match ask_for_status(address, config).await {
         Ok(status) => Answer::Status(status),
         Err(error) => Answer::None { replica: address.to_string(), error },
     }
 }
 
 /// Asks once: what a replica says when it is asked again is another question.
-async fn ask_for_status(address: &Address, token: Option<&str>) -> Result<Box<Status>, String> {
+async fn ask_for_status(address: &Address, config: &Config) -> Result<Box<Status>, String> {
     let mut options = Options::new([address.to_string()]).map_err(|error| error.to_string())?;
-    options.token = token.map(Into::into);
+    options.token = config.tokens.as_ref().map(|tokens| tokens.first().into());
+    options.authority = config.tls.as_ref().map(|tls| tls.authority().clone());
     (options.attempts, options.timeout, options.connect_timeout) = (1, ANSWER_WAIT, ANSWER_WAIT);
     Client::with(&options).status().await.map_err(|error| error.cause.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use primacy::config::Mode;
+
     use super::*;
 
     #[tokio::test]
@@ -117,7 +119,8 @@ mod tests {
         let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = closed.local_addr().unwrap().port();
         drop(closed);
-        let answer = ask(&Address::new("127.0.0.1", port), None).await;
+        let address = Address::new("127.0.0.1", port);
+        let answer = ask(&address, &Config::new(Mode::RemoteWrite, vec![address.clone()], 1)).await;
         let Answer::None { replica, error } = &answer else { panic!("{answer:?}") };
         assert_eq!(replica, &format!("127.0.0.1:{port}"));
         assert!(error.starts_with("unreachable: "), "{error}");

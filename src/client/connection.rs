@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,8 +16,8 @@ use super::options::{Options, Token};
 use super::request::Asking;
 use crate::backoff::Backoff;
 use crate::clock::Alarm;
-use crate::config::Address;
-use crate::net::TcpStream;
+use crate::config::{Address, Authority};
+use crate::net::{Stream, TcpStream, tls};
 
 /// Requests between their senders and the task; it takes them at once, so that few are ever there.
 const HANDED_MAX: usize = 256;
@@ -39,6 +39,7 @@ impl Connection {
             address: address.clone(),
             connect_timeout: options.connect_timeout,
             token: options.token.clone(),
+            authority: options.authority.clone(),
             requests,
             exchange: Exchange::new(options.in_flight, options.queue),
             alarm: Alarm::new(),
@@ -98,6 +99,8 @@ struct Task {
     connect_timeout: Duration,
     /// What each connection begins with.
     token: Option<Token>,
+    /// Who must have signed the replica's certificate; none where it speaks no TLS.
+    authority: Option<Authority>,
     requests: mpsc::Receiver<Submission>,
     exchange: Exchange,
     alarm: Alarm,
@@ -154,9 +157,9 @@ impl Task {
     }
 
     /// Dials. Requests are taken meanwhile, and end where their time does.
-    async fn dial(&mut self) -> io::Result<TcpStream> {
-        let Task { address, connect_timeout, requests, exchange, alarm, .. } = self;
-        let dial = timeout(*connect_timeout, TcpStream::connect((address.host(), address.port())));
+    async fn dial(&mut self) -> io::Result<Stream> {
+        let Task { address, authority, connect_timeout, requests, exchange, alarm, .. } = self;
+        let dial = timeout(*connect_timeout, connect(address, authority.as_ref()));
         tokio::pin!(dial);
         let stream = loop {
             let (has_room, look) = (exchange.has_room(), exchange.next_look());
@@ -170,21 +173,22 @@ impl Task {
                 () = alarm.at(look) => exchange.look(Instant::now())?,
             }
         };
-        stream.set_nodelay(true)?;
         self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(stream)
     }
 
     /// Serves until nobody can ask any more, or the connection is lost.
-    async fn serve(&mut self, mut stream: TcpStream) -> io::Result<()> {
+    async fn serve(&mut self, stream: Stream) -> io::Result<()> {
         let mut open = true;
+        // Reading and writing at the same time: a replica that waits for its replies to be taken reads no further.
+        let (mut reader, mut writer) = tokio::io::split(stream);
         self.exchange.begin(self.token.as_ref().map(Token::as_str));
         while open || !self.exchange.is_idle() {
             if open {
                 self.take_all();
             }
             self.exchange.make_frames(Instant::now());
-            match self.next_event(&mut stream, open).await {
+            match self.next_event(&mut reader, &mut writer, open).await {
                 Event::Request(Some(submission)) => self.exchange.push(submission),
                 Event::Request(None) => open = false,
                 Event::Read(read) => {
@@ -204,12 +208,10 @@ impl Task {
         Ok(())
     }
 
-    async fn next_event(&mut self, stream: &mut TcpStream, open: bool) -> Event {
+    async fn next_event(&mut self, reader: &mut ReadHalf<Stream>, writer: &mut WriteHalf<Stream>, open: bool) -> Event {
         let has_room = self.exchange.has_room();
         let look = self.exchange.next_look();
-        let (mut reader, mut writer) = stream.split();
         let Task { exchange, requests, alarm, .. } = self;
-        // Reading and writing at the same time: a replica that waits for its replies to be taken reads no further.
         let (out, room) = exchange.ends();
         tokio::select! {
             biased;
@@ -218,5 +220,15 @@ impl Task {
             submission = requests.recv(), if open && has_room => Event::Request(submission),
             () = alarm.at(look) => Event::Look,
         }
+    }
+}
+
+/// Opens a connection, by TLS where there is an authority for it.
+async fn connect(address: &Address, authority: Option<&Authority>) -> io::Result<Stream> {
+    let stream = TcpStream::connect((address.host(), address.port())).await?;
+    stream.set_nodelay(true)?;
+    match authority {
+        Some(authority) => tls::connect(authority, address.host(), Box::new(stream)).await,
+        None => Ok(Box::new(stream)),
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::Address;
 use crate::config::address::AddressError;
+use crate::config::{Address, Authority};
 
 /// How a [`Client`](super::Client) works. Made by [`Options::new`]; every field has a default and may be changed.
 ///
@@ -29,7 +29,7 @@ pub struct Options {
     pub attempt_timeout: Duration,
     /// How often a request is tried at most. Default: as often as there is time for; 1 shows each failure as it is.
     pub attempts: usize,
-    /// How long a connection may take to open. Default: 1 s.
+    /// How long a connection may take to open, its TLS handshake included. Default: 1 s.
     pub connect_timeout: Duration,
     /// Requests on their way on one connection. Default: 128, as many as a replica takes from a connection at a time; more
     /// would wait there.
@@ -43,6 +43,9 @@ pub struct Options {
     pub keys: bool,
     /// The token to show, where the replicas ask for one. Default: none.
     pub token: Option<Token>,
+    /// Who must have signed the replicas' certificates, where they speak TLS: see [`Authority::read`]. Default: nobody, and
+    /// nothing is encrypted.
+    pub authority: Option<Authority>,
 }
 
 /// A token by which a client shows that it may ask. Its `Debug` shows nothing of it.
@@ -116,6 +119,7 @@ impl Options {
             queue: 1024,
             keys: true,
             token: None,
+            authority: None,
         })
     }
 }

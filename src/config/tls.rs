@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -34,6 +34,7 @@ pub struct Tls {
 /// Who must have signed the certificate of a replica, so that a program that connects to it believes who it is.
 #[derive(Clone)]
 pub struct Authority {
+    path: PathBuf,
     client: Arc<ClientConfig>,
     verifier: Arc<WebPkiServerVerifier>,
 }
@@ -127,7 +128,12 @@ impl Authority {
         let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
         let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&TLS13])?;
         let client = builder.with_webpki_verifier(Arc::clone(&verifier)).with_no_client_auth();
-        Ok(Authority { client: Arc::new(client), verifier })
+        Ok(Authority { path: path.to_owned(), client: Arc::new(client), verifier })
+    }
+
+    /// The file that was read.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// As it is used to connect.

@@ -156,7 +156,8 @@ fn unknown(byte: u8) -> Vec<u8> {
 
 /// For who comes without TLS where it is needed, by the first byte.
 fn no_tls(first: u8, url: &str) -> Vec<u8> {
-    let msg = "this replica speaks TLS only, and you do not; connect with TLS (between replicas: `tls` in config.json)";
+    let msg = "this replica speaks TLS only, and you do not; connect with TLS (in `primacy call` and `primacy monitor` \
+               --ca, between replicas `tls` in config.json)";
     match Speech::of(first) {
         Speech::Http => misdirected(url).into_bytes(),
         speech => last_error(speech != Speech::Frames, &Failure::new(Code::BadFrame, msg)),

@@ -444,6 +444,7 @@ fn limits_are_those_of_the_code() {
         ("a frame, a line", grouped(FRAME_BYTES_MAX)),
         ("a `hello`, a `proof`", grouped(GREETING_BYTES_MAX)),
         ("a frame, a line, before a token was shown that is asked for", grouped(GREETING_BYTES_MAX)),
+        ("TLS's handshake, from the connection's beginning", seconds(limits.prove_ms)),
         ("a client's token, from the connection's beginning", seconds(limits.prove_ms)),
         ("callers that have said hello and not proved themselves", grouped(limits.unproved)),
         ("a proof, from the hello that asks for it", seconds(limits.prove_ms)),

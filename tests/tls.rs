@@ -31,6 +31,7 @@ use tokio_rustls::rustls::version;
 
 const TLS: &str = r#","durability":"memory","tls":{"cert":"replica.pem","key":"replica.key","ca":"ca.pem"}"#;
 const SECRET: &str = "5f0c1c9e8a7b6d5e4f3a2b1c0d9e8f70";
+const README: &str = include_str!("../README.md");
 const NOTE: &str = r#"{"title":"a","body":"b"}"#;
 
 /// A configuration with TLS, and the files that it names; nothing runs.
@@ -96,6 +97,28 @@ fn curl_is_served_and_keeps_its_connection() {
     assert!(output.status.success(), "{output:?}");
     assert!(said.contains("HTTP/1.1 201 Created") && said.contains(r#""data":[{"id":1,"title":"a","body":"b"}]"#));
     assert!(said.contains("; requests=1") && said.contains("; requests=2"), "one connection: {said}");
+}
+
+/// The lines of the README's recipe.
+fn recipe() -> &'static str {
+    let (_, rest) = README.split_once("```text certificates\n").expect("the README has the recipe");
+    rest.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_readmes_certificates_are_right() {
+    let mut cluster = Cluster::configure("remote-write", 2, TLS);
+    let script = format!("set -e\n{}", recipe().replace("10.0.0.1", &cluster.host));
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &script]).current_dir(cluster.folder.path());
+    if Command::new("openssl").arg("version").output().is_err() {
+        return skip("there is no openssl");
+    }
+    let output = bash.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    cluster.spawn(&[]);
+    wait_ready(&cluster, 0..2);
+    assert_serves(&cluster, 0..2, "openssl has made its certificate");
 }
 
 #[test]
@@ -284,6 +307,29 @@ fn the_others_go_on_without_a_replica_that_is_killed() {
     wait_ready(&cluster, 0..3);
     let count = |place| https(&cluster, place, "GET", "/note", "").unwrap().json()["data"].as_array().unwrap().len();
     assert!(count(0) >= 5 && count(0) == count(2));
+}
+
+/// Before it gives up a damaged store, a replica asks whether others run; that goes over TLS as well.
+#[test]
+fn a_damaged_store_is_copied_anew() {
+    let mut cluster = configure("remote-write", 3, "");
+    let on_disk = |cluster: &mut Cluster, place: usize| {
+        let address = cluster.replicas[place].clone();
+        cluster.spawn(&["replica", &address, "--durability", "disk"])
+    };
+    let members = [0, 1, 2].map(|place| on_disk(&mut cluster, place));
+    wait_ready(&cluster, 0..3);
+    assert_serves(&cluster, 0..3, "its start");
+    cluster.process(members[2]).kill();
+    let folder = cluster.folder.path().join("data").join(&cluster.replicas[2]);
+    let mut stores = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let store = stores.find(|path| path.to_string_lossy().contains("records-")).unwrap();
+    let mut bytes = fs::read(store.join("journal-0000000001")).unwrap();
+    bytes[50] ^= 0x40;
+    fs::write(store.join("journal-0000000001"), bytes).unwrap();
+    let again = on_disk(&mut cluster, 2);
+    wait_ready(&cluster, 0..3);
+    assert!(says(cluster.process(again), "the notes are copied from the other replicas"));
 }
 
 /// Starts the first two replicas, which begin without the others.

@@ -38,6 +38,10 @@
 //! happened all the same. A future that is dropped before its request was sent takes its request with it; after that, the
 //! request is on its way.
 //!
+//! # Encrypted
+//!
+//! Where the replicas speak TLS, [`Options::authority`] says who must have signed their certificates.
+//!
 //! # What is bounded
 //!
 //! Requests on their way and in the queue of each connection, the time of a request, of an attempt, of a dial

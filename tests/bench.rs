@@ -223,6 +223,10 @@ fn a_cluster_that_runs_is_measured_and_left_as_it_was() {
     assert!(printed.contains("local-write/elsewhere") && !printed.contains("remote-write"), "{printed}");
     assert_eq!(cluster.http(0, "GET", "/note", "").body.trim(), r#"{"res":200,"data":[]}"#, "its notes are removed");
 
+    let nobody = bench(cluster.folder.path(), &["--target", "127.0.0.1:1"]);
+    let told = text(&nobody.stderr);
+    assert_eq!((code(&nobody), told.contains("127.0.0.1:1 cannot be asked")), (1, true), "{told}");
+
     let one = bench(cluster.folder.path(), &[SHORT, &["--target", &cluster.service(1)]].concat());
     assert_eq!((code(&one), text(&one.stderr).contains("name the services of all replicas")), (2, true), "{one:?}");
 }

@@ -115,8 +115,18 @@ impl Bed {
         let replicas = try_join_all(resolved).await?;
         let setup = Setup::plain(crate::config::Mode::RemoteWrite);
         let mut bed = Bed { setup, replicas, primary: 0, notes: RefCell::default(), content, own: None };
+        // It runs, as was said: who does not answer now need not be waited for.
+        try_join_all(bed.replicas.iter().map(Replica::status)).await?;
         bed.wait_ready().await?;
         Ok(bed)
+    }
+
+    /// What people call it.
+    fn name(&self) -> String {
+        match &self.own {
+            Some(_) => self.setup.to_string(),
+            None => format!("at {}", self.replicas[0].host),
+        }
     }
 
     async fn wait_ready(&mut self) -> Result<(), BenchError> {
@@ -136,7 +146,7 @@ impl Bed {
             match not_ready {
                 None => break statuses.into_iter().collect::<Result<Vec<_>, _>>()?,
                 Some(why) if Instant::now() >= deadline => {
-                    return Err(BenchError::NotReady(self.setup.to_string(), why));
+                    return Err(BenchError::NotReady(self.name(), why));
                 }
                 Some(_) => sleep(READY_EVERY).await,
             }

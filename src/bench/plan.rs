@@ -20,7 +20,7 @@ const IN_FLIGHT: usize = 128;
 /// How much is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
-    /// The textbook's claims, in some 20 s.
+    /// The textbook's claims, in about half a minute.
     Quick,
     /// Every kind of scenario, in about two minutes.
     Normal,

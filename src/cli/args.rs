@@ -108,7 +108,7 @@ pub(crate) enum Command {
     /// Measure what writes and reads cost, in milliseconds and in round trips
     ///
     /// Starts clusters of its own on loopback addresses, runs the scenarios in interleaved rounds, prints a table and
-    /// checks the data. It takes about a minute.
+    /// checks the data. It takes about two minutes.
     #[command(after_help = bench::AFTER_HELP)]
     Bench(Box<BenchArgs>),
 }

@@ -30,8 +30,9 @@ Scenarios are named MODE/WORK, then what differs from a durable cluster with kep
   remote-write/primary/frames          by frames instead of HTTP, through the client library
   remote-write/primary/64-clients      closed loop: 64 clients, each asks again once it is answered
   remote-write/primary/memory/frames/keys/1-client/128-in-flight
-                                       one connection that always has 128 requests on its way, each with a key
-Without the last two, requests are sent at a rate, answered or not, and latency counts from when each was meant to start.
+                                       one connection that always has 128 requests on its way; keys: each write has an
+                                       idempotency key, as the client library gives it one
+Without …client…, requests are sent at a rate, answered or not, and latency counts from when each was meant to start.
 
 --fail-if 'NAME METRIC SIGN VALUE' ends with exit code 3 where it holds for a scenario of that name; * stands for any text.
   METRIC: p50 p90 p99 p99.9 max mean (VALUE with us, ms or s), rate (per s), errors, round-trips; SIGN: < <= > >=
@@ -62,7 +63,7 @@ enum BenchCommand {
 
 #[derive(Debug, Args)]
 struct BenchFlags {
-    /// Only what theory tells apart, in some 15 s
+    /// Only what theory tells apart, in about half a minute
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// All combinations, in about a quarter of an hour
@@ -74,10 +75,10 @@ struct BenchFlags {
     /// Scenarios to run, by name; * stands for any text
     #[arg(long, value_name = "PATTERN")]
     only: Vec<String>,
-    /// Seconds of each scenario in each round
+    /// Seconds of each scenario in each round [default: 0.7, with a delay 0.4; more where few requests would be sent]
     #[arg(long, value_name = "S", value_parser = |text: &str| within(text, 0.01, 3600.0))]
     duration: Option<f64>,
-    /// How often each scenario is run
+    /// How often each scenario is run [default: 3, with --full 5]
     #[arg(long, value_name = "N", value_parser = |text: &str| within(text, 1_usize, 1000))]
     rounds: Option<usize>,
     /// Requests a second of the open loops [default: 500, less where links are per-frame]
@@ -95,7 +96,8 @@ struct BenchFlags {
     /// Size of a note's JSON
     #[arg(long, value_name = "BYTES", default_value_t = 250, value_parser = |text: &str| within(text, 64_usize, 1_000_000))]
     note_bytes: usize,
-    /// Measure a cluster that runs, without TLS: the HTTP services of all its replicas
+    /// Measure a cluster that runs, without TLS or tokens: the HTTP services of all its replicas. Frames go to the replicas'
+    /// own addresses, which the services tell
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', conflicts_with_all = ["delays", "replicas", "data"])]
     target: Vec<String>,
     /// Where own clusters keep their data while they run [default: the system's folder for temporary files]

@@ -146,7 +146,7 @@ impl fmt::Display for Comparison {
         }
         match self.unmatched.is_empty() {
             true => Ok(()),
-            false => writeln!(f, "Only in one of them: {}", self.unmatched.join(", ")),
+            false => writeln!(f, "Only in one of them:\n  {}", self.unmatched.join("\n  ")),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod stores;
 pub mod system;
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Sleep;
@@ -241,7 +242,26 @@ impl Node {
             self.step(self.now(), Event::Proceed);
         }
         self.finish_turn();
+        self.store_after_links().await;
         Ok(!self.has_left())
+    }
+
+    /// Hands the turn's commands to the store, once the links' tasks have written: the peers' way to their disks is longer than
+    /// the own one, and a sync that begins before theirs makes them wait on a disk that is shared.
+    async fn store_after_links(&mut self) {
+        if !self.storage.has_commands() {
+            return;
+        }
+        let mut waited = false;
+        std::future::poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        self.storage.flush();
     }
 
     fn next_deadline(&self) -> Option<Moment> {
@@ -408,7 +428,6 @@ impl Node {
         self.publish_view();
         self.look_for_complaints(now.moment);
         self.carry_out(now.moment);
-        self.storage.flush();
         self.callers.flush();
         self.links.flush();
     }

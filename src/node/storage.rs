@@ -119,6 +119,14 @@ impl Storage {
         }
     }
 
+    /// Whether there are commands for [`Storage::flush`].
+    pub(super) fn has_commands(&self) -> bool {
+        match self {
+            Storage::Memory(_) => false,
+            Storage::Disk(disk) => !disk.commands.is_empty(),
+        }
+    }
+
     /// Hands this turn's commands to the store. What finds no room waits for the next turn, and is not lost.
     pub(super) fn flush(&mut self) {
         let Storage::Disk(disk) = self else { return };

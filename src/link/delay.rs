@@ -30,6 +30,16 @@ impl Delay {
         Instant::now() + self.0
     }
 
+    /// Waits until what began at `from` has gone `ways` ways, and says when that was: what else has taken time since then
+    /// counts once, and a timer that is a little late does not make the next one later.
+    pub(super) async fn pass_since(self, from: Instant, ways: u32) -> Instant {
+        let due = (from + self.0 * ways).max(Instant::now());
+        if self.is_some() {
+            ExactTimer::default().until(due).await;
+        }
+        due
+    }
+
     /// Waits for what takes `ways` ways; not at all where there is no delay.
     pub(super) async fn pass(self, ways: u32) {
         if self.is_some() {

@@ -141,16 +141,15 @@ impl Dialer {
     /// and have no secret, the frames of a turn are on it already.
     async fn connect(&mut self) -> Result<Connection, Reason> {
         self.wait_for_sense(self.is_per_frame()).await;
-        let mut connection = self.dial().await?;
+        let (mut connection, started) = self.dial().await?;
         let (link, shared) = (self.link(), &self.shared);
         let early = shared.is_early(link.kind);
         // From here on no frame may be forgotten before the peer has said so on this connection: it counts from `next`.
         let next = lock(&link.window).begin();
         let next = (link.kind == LinkKind::Data).then_some(next);
         let own = shared.hello(link.peer, shared.roster.met(link.peer), link.kind, next, None)?;
-        let started = Instant::now();
         connection.output.push(own.clone());
-        shared.delay.pass(1).await;
+        shared.delay.pass_since(started, 1).await;
         if early {
             lock(&link.window).hand_out(Instant::now(), &mut connection.output);
         }
@@ -247,10 +246,14 @@ impl Dialer {
         }
     }
 
-    async fn dial(&self) -> Result<Connection, Reason> {
-        self.shared.delay.pass(2).await;
+    /// A connection, and since when there is one.
+    async fn dial(&self) -> Result<(Connection, Instant), Reason> {
+        let begun = Instant::now();
         let address = &self.shared.config.replicas[self.link().peer.index()];
-        let stream = match timeout(CONNECT_WAIT, self.shared.network.connect(address.host(), address.port())).await {
+        let connected = timeout(CONNECT_WAIT, self.shared.network.connect(address.host(), address.port())).await;
+        // The system's own handshake is a part of the simulated round trip, not one more.
+        let dialed = self.shared.delay.pass_since(begun, 2).await;
+        let stream = match connected {
             Ok(connected) => connected?,
             Err(_) => return Err(Reason::Silent("the connection did not come about")),
         };
@@ -259,17 +262,17 @@ impl Dialer {
             return Err(Reason::Itself);
         }
         stream.set_nodelay()?;
-        let stream = self.secured(stream, address.host()).await?;
-        Ok(Connection { stream, input: BytesMut::new(), output: Chunks::default() })
+        let (stream, ready) = self.secured(stream, address.host(), dialed).await?;
+        Ok((Connection { stream, input: BytesMut::new(), output: Chunks::default() }, ready))
     }
 
     /// The same connection, encrypted where the configuration says so; then the peer has shown that it is `host`.
-    async fn secured(&self, stream: Stream, host: &str) -> Result<Stream, Reason> {
-        let Some(tls) = &self.shared.config.tls else { return Ok(stream) };
+    async fn secured(&self, stream: Stream, host: &str, dialed: Instant) -> Result<(Stream, Instant), Reason> {
+        let Some(tls) = &self.shared.config.tls else { return Ok((stream, dialed)) };
         // The handshake of TLS 1.3 costs one round trip (RFC 8446 section 2); its last message leaves with the hello.
         self.shared.delay.pass(2).await;
         match timeout(HELLO_WAIT, tls::connect(tls.authority(), host, stream)).await {
-            Ok(secured) => Ok(secured?),
+            Ok(secured) => Ok((secured?, Instant::now())),
             Err(_) => Err(Reason::Silent("the peer does not finish the TLS handshake")),
         }
     }

@@ -14,6 +14,10 @@ use crate::speech::{Act, Speech};
 /// Bytes of a note, as JSON.
 const NOTE_BYTES: usize = 250;
 
+/// From one note to the next that is asked for: far, so that many notes are far more than a cache holds. A prime, so that it
+/// comes past all of them.
+const STRIDE: u64 = 7_919;
+
 /// One measurement.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {
@@ -61,6 +65,28 @@ pub(crate) fn run(load: &Load, time: Duration) -> Measured {
     })
 }
 
+/// Makes so many notes over frames, many at once; their ids are 1 and up where there were none.
+pub(crate) fn fill(target: SocketAddr, notes: u64) {
+    const CONNECTIONS: u64 = 16;
+    const DEPTH: u64 = 64;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let fill = async |mut left: u64| {
+        let mut stream = TcpStream::connect(target).await.expect("the server listens");
+        stream.set_nodelay(true).expect("an open socket");
+        let (note, mut out, mut input) = (note(0), Vec::new(), Vec::new());
+        while left > 0 {
+            let depth = left.min(DEPTH);
+            out.clear();
+            (0..depth).for_each(|place| Speech::Frames.ask(&mut out, Act::Make, place, &note));
+            stream.write_all(&out).await.expect("the server reads");
+            replies(Speech::Frames, Act::Make, depth as usize, &mut stream, &mut input).await;
+            left -= depth;
+        }
+    };
+    let parts = (0..CONNECTIONS).map(|place| fill(notes / CONNECTIONS + u64::from(place < notes % CONNECTIONS)));
+    runtime.block_on(futures::future::join_all(parts));
+}
+
 /// One connection's part: how long each round took, in ns.
 async fn ask(load: Load, place: usize, counts: Arc<AtomicBool>, ends: Arc<AtomicBool>) -> Vec<u32> {
     let target = load.targets[place % load.targets.len()];
@@ -73,12 +99,12 @@ async fn ask(load: Load, place: usize, counts: Arc<AtomicBool>, ends: Arc<Atomic
     while !ends.load(Ordering::Relaxed) {
         out.clear();
         for _ in 0..load.depth {
-            next = (next + 1) % own;
+            next = (next + STRIDE) % own;
             load.speech.ask(&mut out, load.act, 1 + (place as u64 * own + next) % load.notes, &note);
         }
         let began = Instant::now();
         stream.write_all(&out).await.expect("the server reads");
-        replies(&load, &mut stream, &mut input).await;
+        replies(load.speech, load.act, load.depth, &mut stream, &mut input).await;
         if counts.load(Ordering::Relaxed) {
             times.push(began.elapsed().as_nanos() as u32);
         }
@@ -87,10 +113,10 @@ async fn ask(load: Load, place: usize, counts: Arc<AtomicBool>, ends: Arc<Atomic
 }
 
 /// Reads until the replies of one round are there.
-async fn replies(load: &Load, stream: &mut TcpStream, input: &mut Vec<u8>) {
-    let (mut at, mut missing) = (0, load.depth);
+async fn replies(speech: Speech, act: Act, depth: usize, stream: &mut TcpStream, input: &mut Vec<u8>) {
+    let (mut at, mut missing) = (0, depth);
     loop {
-        match load.speech.reply(load.act, &input[at..]) {
+        match speech.reply(act, &input[at..]) {
             Ok(Some(length)) => (at, missing) = (at + length, missing - 1),
             Ok(None) => assert_ne!(stream.read_buf(input).await.expect("the server answers"), 0, "the server closed"),
             Err(reply) => panic!("the server said {reply}"),

@@ -5,8 +5,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::load::note;
-
 /// How long servers may take until they serve.
 const START_MAX: Duration = Duration::from_secs(20);
 
@@ -90,29 +88,18 @@ impl Servers {
         let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
         command.args(["--log", "off", "--durability", if durable { "disk" } else { "memory" }]);
         servers.spawn(&mut command);
-        let ready =
-            |place| request(servers.service(place), "GET /ready", "").is_some_and(|said| said.contains(" 200 "));
+        let ready = |place| request(servers.service(place), "GET /ready").is_some_and(|said| said.contains(" 200 "));
         wait(|| (0..SERVERS).all(ready));
         servers
-    }
-
-    /// Makes the notes 1 to `count`.
-    pub(crate) fn fill(&self, count: u64) {
-        let note = note(0);
-        for id in 1..=count {
-            let said = request(self.service(0), "POST /note", &note).expect("the service answers");
-            assert!(said.contains(&format!("\"id\":{id}}}")), "{said}");
-        }
     }
 }
 
 /// One request on a connection of its own.
-fn request(service: SocketAddr, what: &str, body: &str) -> Option<String> {
+fn request(service: SocketAddr, what: &str) -> Option<String> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(service).ok()?;
-    let length = body.len();
-    let head = format!("{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
-    stream.write_all((head + body).as_bytes()).ok()?;
+    let head = format!("{what} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
     let mut said = String::new();
     stream.read_to_string(&mut said).ok()?;
     Some(said)

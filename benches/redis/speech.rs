@@ -14,6 +14,8 @@ pub(crate) enum Speech {
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
+    /// A note is made; of Redis, as any other write.
+    Make,
     /// A note is written; it has to be there already.
     Write,
     /// A note is read.
@@ -29,11 +31,18 @@ impl Speech {
                 &format!("PUT /note/{id} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{note}", note.len()),
             ),
             (Speech::Http, Act::Read) => put_text(out, &format!("GET /note/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n")),
+            (Speech::Http, Act::Make) => put_text(
+                out,
+                &format!("POST /note HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{note}", note.len()),
+            ),
+            (Speech::Frames, Act::Make) => {
+                put_frame(out, &format!("{{\"type\":\"post\",\"seq\":{id},\"note\":{note}}}"))
+            }
             (Speech::Frames, Act::Write) => {
                 put_frame(out, &format!("{{\"type\":\"put\",\"seq\":{id},\"id\":{id},\"note\":{note}}}"))
             }
             (Speech::Frames, Act::Read) => put_frame(out, &format!("{{\"type\":\"get\",\"seq\":{id},\"id\":{id}}}")),
-            (Speech::Redis { replicas }, Act::Write) => {
+            (Speech::Redis { replicas }, Act::Make | Act::Write) => {
                 put_command(out, &["SET", &id.to_string(), note]);
                 put_command(out, &["WAIT", &replicas.to_string(), "0"]);
             }

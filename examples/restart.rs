@@ -1,20 +1,16 @@
 //! Measures how long a cluster in one process takes to serve again after it was killed, with all its notes:
 //! `cargo run --release --example restart -- --notes 1000000`.
 
-#[path = "failover/client.rs"]
-#[allow(dead_code, reason = "the failover example uses the rest")]
-mod client;
-#[path = "failover/replicas.rs"]
-#[allow(dead_code, reason = "the failover example uses the rest")]
-mod replicas;
+mod cluster;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
 
-use client::{Error, load};
-use replicas::{Replicas, run_replicas};
+use cluster::client::load;
+use cluster::replicas::{Replicas, Setup};
+use cluster::{AsReplica, Error};
 
 /// Measures how long a cluster in one process takes to serve again.
 #[derive(Parser)]
@@ -29,28 +25,18 @@ struct Options {
     rounds: usize,
     #[arg(long, default_value = "remote-write")]
     sync: String,
-    /// Runs the replicas of ./config.json instead.
-    #[arg(long, hide = true)]
-    replica: Option<String>,
+    #[command(flatten)]
+    process: AsReplica,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let done = match &options.replica {
-        Some(name) => run_replicas(name),
-        None => measure(&options),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("restart: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    cluster::run("restart", &options.process, || measure(&options))
 }
 
 fn measure(options: &Options) -> Result<(), Error> {
-    let mut replicas = Replicas::start_in_one(&options.sync, 1_000, options.replicas)?;
+    let mut replicas =
+        Replicas::start_in_one(Setup { sync: &options.sync, replicas: options.replicas, ..Setup::default() })?;
     load(&replicas.frames(0), options.notes)?;
     println!("| replicas | notes | all serve after, s | views | peak memory, MiB |");
     println!("| --- | --- | --- | --- | --- |");

@@ -13,7 +13,8 @@ use primacy::config;
 use primacy::membership::Begin;
 use serde_json::Value;
 
-use crate::client::{Client, Error};
+use super::Error;
+use super::client::Client;
 
 /// How long a cluster may take to be in sync.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,6 +23,32 @@ const SERVICE: usize = 9988;
 
 /// Ticks of the times in /proc/PID/stat in a second: the same on every Linux (proc(5), `getconf CLK_TCK`).
 const TICKS_PER_S: f64 = 100.0;
+
+/// What is configured.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup<'a> {
+    /// The mode.
+    pub(crate) sync: &'a str,
+    pub(crate) failure_timeout_ms: u64,
+    pub(crate) replicas: usize,
+    /// Whatever is logged goes nowhere.
+    pub(crate) log: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Setup { sync: "remote-write", failure_timeout_ms: 1_000, replicas: 4, log: "off" }
+    }
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Used {
+    /// Time on processors, in seconds.
+    pub(crate) processor_s: f64,
+    /// How often one of its threads had to be woken: it had given its processor up by itself.
+    pub(crate) wakes: u64,
+}
 
 /// The processes, by place; in their folder, which is removed with them.
 pub(crate) struct Replicas {
@@ -33,19 +60,18 @@ pub(crate) struct Replicas {
 
 impl Replicas {
     /// One process each, all in sync.
-    pub(crate) fn start(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
-        let mut replicas = Replicas::configure(mode, failure_timeout_ms, count)?;
-        for name in replicas.names.clone() {
-            let process = replicas.spawn(&name)?;
-            replicas.processes.push(process);
+    pub(crate) fn start(setup: Setup) -> Result<Replicas, Error> {
+        let mut replicas = Replicas::configure(setup)?;
+        for _ in 0..setup.replicas {
+            replicas.start_next()?;
         }
         replicas.wait_in_sync()?;
         Ok(replicas)
     }
 
     /// All in one process.
-    pub(crate) fn start_in_one(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
-        let mut replicas = Replicas::configure(mode, failure_timeout_ms, count)?;
+    pub(crate) fn start_in_one(setup: Setup) -> Result<Replicas, Error> {
+        let mut replicas = Replicas::configure(setup)?;
         let process = replicas.spawn("")?;
         replicas.processes.push(process);
         replicas.wait_in_sync()?;
@@ -58,16 +84,18 @@ impl Replicas {
         Ok(())
     }
 
-    fn configure(mode: &str, failure_timeout_ms: u64, count: usize) -> Result<Replicas, Error> {
+    /// A cluster of which nothing runs yet.
+    pub(crate) fn configure(setup: Setup) -> Result<Replicas, Error> {
+        let Setup { sync, failure_timeout_ms, replicas, log } = setup;
         let id = std::process::id();
-        let folder = env::temp_dir().join(format!("primacy-failover-{id}"));
+        let folder = env::temp_dir().join(format!("primacy-measured-{id}"));
         fs::create_dir_all(&folder)?;
         // A loopback address of its own, so that it meets no other program.
         let host = format!("127.{}.{}.7", 100 + id / 250 % 100, id % 250);
-        let names: Vec<String> = (1..=count).map(|n| format!("{host}:{}", n * 10_000 - (n / 4) * 12_000)).collect();
+        let names: Vec<String> = (1..=replicas).map(|n| format!("{host}:{}", n * 10_000 - (n / 4) * 12_000)).collect();
         let config = format!(
-            r#"{{"service":{SERVICE},"sync":"{mode}","replicas":{names:?},"failure_timeout_ms":{failure_timeout_ms},
-                "log":"off","request_timeout_ms":15000,"read_wait_ms":15000}}"#
+            r#"{{"service":{SERVICE},"sync":"{sync}","replicas":{names:?},"failure_timeout_ms":{failure_timeout_ms},
+                "log":"{log}","request_timeout_ms":15000,"read_wait_ms":15000}}"#
         );
         fs::write(folder.join("config.json"), config)?;
         Ok(Replicas { folder, host, names, processes: Vec::new() })
@@ -75,8 +103,28 @@ impl Replicas {
 
     fn spawn(&self, name: &str) -> Result<Child, Error> {
         let mut command = Command::new(env::current_exe()?);
-        command.args(["--replica", name]).current_dir(&self.folder).stdin(Stdio::null());
+        command.args(["--replica", name]).current_dir(&self.folder);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         Ok(command.spawn()?)
+    }
+
+    /// Starts the first replica that was not started yet.
+    pub(crate) fn start_next(&mut self) -> Result<(), Error> {
+        let process = self.spawn(&self.names[self.processes.len()])?;
+        self.processes.push(process);
+        Ok(())
+    }
+
+    /// Waits until a replica takes connections.
+    pub(crate) fn wait_listens(&self, place: usize) -> Result<(), Error> {
+        let start = Instant::now();
+        while Client::connect(&self.service(place)).is_err() {
+            if start.elapsed() > PATIENCE {
+                return Err(Error::Measure(format!("replica {place} does not listen within {PATIENCE:?}")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
     }
 
     pub(crate) fn service(&self, place: usize) -> String {
@@ -127,9 +175,30 @@ impl Replicas {
 
     /// The most memory that the first process has had, in bytes (VmHWM, proc(5)).
     pub(crate) fn peak_bytes(&self) -> Result<u64, Error> {
-        let status = fs::read_to_string(Path::new("/proc").join(self.processes[0].id().to_string()).join("status"))?;
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
-        kib.map(|kib: u64| kib * 1024).ok_or_else(|| Error::Measure("the system tells no VmHWM".into()))
+        Ok(field(&self.process_folder(0).join("status"), "VmHWM:")? * 1024)
+    }
+
+    /// The memory that the first process has, in bytes (VmRSS, proc(5)).
+    pub(crate) fn resident_bytes(&self) -> Result<u64, Error> {
+        Ok(field(&self.process_folder(0).join("status"), "VmRSS:")? * 1024)
+    }
+
+    /// What the first process has used so far.
+    pub(crate) fn used(&self) -> Result<Used, Error> {
+        let folder = self.process_folder(0);
+        let stat = fs::read_to_string(folder.join("stat"))?;
+        // The program's name, in parentheses, may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        let ticks = fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+        let mut wakes = 0;
+        for thread in fs::read_dir(folder.join("task"))? {
+            wakes += field(&thread?.path().join("status"), "voluntary_ctxt_switches:")?;
+        }
+        Ok(Used { processor_s: ticks as f64 / TICKS_PER_S, wakes })
+    }
+
+    fn process_folder(&self, place: usize) -> PathBuf {
+        Path::new("/proc").join(self.processes[place].id().to_string())
     }
 
     /// Waits until every replica serves, and says that all are in sync.
@@ -146,18 +215,6 @@ impl Replicas {
         }
         Ok(())
     }
-
-    /// Processor time that all processes have used so far, in seconds.
-    pub(crate) fn processor_s(&self) -> Result<f64, Error> {
-        let mut ticks = 0;
-        for process in &self.processes {
-            let stat = fs::read_to_string(Path::new("/proc").join(process.id().to_string()).join("stat"))?;
-            // The program's name, in parentheses, may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
-            let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-            ticks += fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
-        }
-        Ok(ticks as f64 / TICKS_PER_S)
-    }
 }
 
 impl Drop for Replicas {
@@ -169,6 +226,14 @@ impl Drop for Replicas {
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// A number of a file of /proc whose lines begin with names.
+fn field(path: &Path, name: &str) -> Result<u64, Error> {
+    let text = fs::read_to_string(path)?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().trim_end_matches("kB").trim().parse().ok());
+    value.ok_or_else(|| Error::Measure(format!("{} tells no {name}", path.display())))
 }
 
 /// What each process does: runs one replica of ./config.json, or all where the name is empty, until it is killed.

@@ -1,25 +1,10 @@
 //! Clients that do no more than the measurement needs.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Why nothing was measured.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// The system, or a connection.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// No JSON.
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    /// A replica could not run.
-    #[error("a replica: {0}")]
-    Replica(String),
-    /// What was seen is no measurement.
-    #[error("{0}")]
-    Measure(String),
-}
+use super::Error;
 
 /// How long an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);

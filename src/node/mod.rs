@@ -97,6 +97,7 @@ pub struct Node {
     steps: Steps,
     log: Log,
     actions: Vec<Action>,
+    decided: Vec<MembershipEvent>,
     events: Vec<LinkEvent>,
     batches: Vec<Batch>,
 }
@@ -166,6 +167,7 @@ impl Node {
             steps: Steps::new(&config, me, log.clone()),
             log,
             actions: Vec::new(),
+            decided: Vec::new(),
             events: Vec::new(),
             batches: Vec::new(),
             config,
@@ -198,13 +200,13 @@ impl Node {
         let takes_calls = self.replica.open_writes() < OPEN_WRITES_MAX
             && self.replica.open_write_bytes() < OPEN_WRITE_BYTES_MAX
             && self.storage.has_room();
-        let (mut progress, mut decided) = (None, None);
+        let mut progress = None;
         let unfinished = self.replica.unfinished();
         let goes_on = unfinished.is_some_and(|peers| self.links.have_room(peers));
         tokio::select! {
             biased;
             _ = inputs.end.wait_for(|end| *end), if self.leaving.is_none() => self.leave(),
-            event = inputs.membership.recv() => decided = event,
+            _ = inputs.membership.recv_many(&mut self.decided, EVENTS_PER_TURN_MAX) => {}
             further = self.storage.progressed() => progress = Some(further?),
             count = inputs.links.recv_many(&mut self.events, EVENTS_PER_TURN_MAX) => if count == 0 { return Ok(false) },
             count = inputs.calls.recv_many(&mut self.batches, EVENTS_PER_TURN_MAX), if takes_calls => {
@@ -217,7 +219,7 @@ impl Node {
             () = tokio::task::yield_now(), if goes_on => {}
             () = self.links.room(), if unfinished.is_some() && !goes_on => {}
         }
-        if let Some(event) = decided {
+        for event in std::mem::take(&mut self.decided) {
             self.on_membership(event)?;
         }
         if let Some(progress) = progress {

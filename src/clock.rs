@@ -1,6 +1,7 @@
 //! The seam to time: the only place that reads a clock for the replica, so that a simulation can bring its own.
 
 mod exact;
+mod timer;
 
 use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use exact::ExactTimer;
+pub use timer::Timer;
 
 /// A moment on one replica's own clock, in nanoseconds since an arbitrary start. Moments of two replicas are never
 /// compared.
@@ -84,6 +86,15 @@ impl Clock {
             Start::Boot(_) => Instant::now() + Duration::from_nanos(moment.nanos_since(self.now())),
             Start::Tokio(start) => start + Duration::from_nanos(moment.0),
         }
+    }
+
+    /// A timer for moments on this clock.
+    pub fn timer(&self) -> Timer {
+        Timer::by(*self)
+    }
+
+    fn is_of_tokio(&self) -> bool {
+        matches!(self.start, Start::Tokio(_))
     }
 
     /// Milliseconds since 1970 by the machine's wall clock; only for the times in key entries.

@@ -65,8 +65,8 @@
 //!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `succession` says when votes are asked for, `times`
 //!   are the times of all. `consensus` is the
 //!   group: `consensus/types` what it agrees on, `consensus/log_state` and `consensus/log_store` its log on a
-//!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other. `task`
-//!   joins these: `task/calls` carries the calls, `task/ask` the controller's questions.
+//!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other,
+//!   `consensus/runtime` what the library runs on. `task` joins these: `task/calls` carries the calls, `task/ask` the controller's questions.
 //! * `link`: the connections to each peer. `hello` greets, and `proof` shows who has the secret; `dial` sends what
 //!   `outgoing` and its `window` hold, in `chunks`; `admit` lets callers in, who wait as `unproved` until then; `accept`
 //!   counts what comes by its `tally`, and `roster` knows who was met; `delay` is its simulated distance.
@@ -101,7 +101,7 @@
 //! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
 //!   watches live; `metrics` has the figures for Prometheus, `metrics/requests` those of clients, `metrics/store` of the disk,
 //!   `metrics/state` the rest.
-//! * `clock`: the seam to time; `exact` is a timer finer than the runtime's.
+//! * `clock`: the seam to time; `exact` is a timer finer than the runtime's, `timer` one that is set anew all the time.
 //! * `net`: the seam to the network; `tls` encrypts a connection.
 //! * `random`: the seam to randomness. A simulation brings its own of these.
 //! * `backoff`: how long to wait before dialing again.

@@ -18,11 +18,11 @@ mod system {
 
     /// A timer of the system, made when it is first needed.
     #[derive(Debug, Default)]
-    pub(super) struct SystemTimer(Option<AsyncFd<OwnedFd>>);
+    pub(in crate::clock) struct SystemTimer(Option<AsyncFd<OwnedFd>>);
 
     impl SystemTimer {
-        /// Waits for `left`, or less: the caller looks at the time again.
-        pub(super) async fn wait(&mut self, left: Duration) -> io::Result<()> {
+        /// Sets it, in the place of what it was set for.
+        pub(in crate::clock) fn set(&mut self, left: Duration) -> io::Result<()> {
             let fd = match &self.0 {
                 Some(fd) => fd,
                 None => {
@@ -41,6 +41,12 @@ mod system {
                 it_value: Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) },
             };
             timerfd_settime(fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
+            Ok(())
+        }
+
+        /// Waits for what it is set for, or less: the caller looks at the time again. May be dropped and called again.
+        pub(in crate::clock) async fn fired(&self) -> io::Result<()> {
+            let Some(fd) = &self.0 else { return Err(io::ErrorKind::NotFound.into()) };
             // To set it again takes back what it has counted, so that it need not be read.
             fd.readable().await?.clear_ready();
             Ok(())
@@ -52,18 +58,24 @@ mod system {
 mod system {
     /// No such timer here.
     #[derive(Debug, Default)]
-    pub(super) struct SystemTimer;
+    pub(in crate::clock) struct SystemTimer;
 
     impl SystemTimer {
-        pub(super) async fn wait(&mut self, _left: std::time::Duration) -> std::io::Result<()> {
+        pub(in crate::clock) fn set(&mut self, _left: std::time::Duration) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::Unsupported.into())
+        }
+
+        pub(in crate::clock) async fn fired(&self) -> std::io::Result<()> {
             Err(std::io::ErrorKind::Unsupported.into())
         }
     }
 }
 
+pub(super) use system::SystemTimer;
+
 /// A timer that is exact to some 0.05 ms, where the system has one.
 #[derive(Debug, Default)]
-pub struct ExactTimer(system::SystemTimer);
+pub struct ExactTimer(SystemTimer);
 
 impl ExactTimer {
     /// Waits until `due`, never less. May be dropped and called again.
@@ -74,7 +86,7 @@ impl ExactTimer {
                 return;
             }
             // Where the system gives no timer, a coarser one is better than none.
-            if self.0.wait(left).await.is_err() {
+            if self.0.set(left).is_err() || self.0.fired().await.is_err() {
                 return sleep_until(due).await;
             }
         }

@@ -1,7 +1,8 @@
 //! The consensus group: openraft for the log of views and nothing else.
 //!
 //! In reading order: `types` is what the group agrees on, `log_state` and `log_store` keep log and vote as records of a
-//! `medium`, `state_machine` applies the log, `network` carries the library's calls as `raft` frames.
+//! `medium`, `state_machine` applies the log, `network` carries the library's calls as `raft` frames,
+//! `runtime` says when it looks at the time.
 //!
 //! Whatever a caller asks of the group may take as long as a majority is away; callers spawn these and bound them.
 
@@ -9,6 +10,7 @@ mod log_state;
 mod log_store;
 mod medium;
 mod network;
+mod runtime;
 mod state_machine;
 mod types;
 
@@ -35,6 +37,7 @@ pub(super) use network::{Call, Pending};
 pub(super) use state_machine::Applied;
 
 use network::{CALLS_WAITING_MAX, Network, WholeSnapshot};
+use runtime::Pace;
 use state_machine::StateMachine;
 use types::{Proposal, StoredMembership, ViewLog, Vote};
 
@@ -92,6 +95,7 @@ pub(super) struct Consensus {
     raft: Raft<ViewLog>,
     store: LogStore,
     addresses: Arc<[String]>,
+    pace: Pace,
 }
 
 /// Who leads, as this replica sees it.
@@ -101,6 +105,8 @@ pub(super) struct Leadership {
     pub(super) own_term: Option<u64>,
     /// The leader.
     pub(super) leader: Option<ConsensusId>,
+    /// The newest term, in which there may be none yet.
+    pub(super) term: u64,
 }
 
 /// What comes out of a start, beside the group's member itself.
@@ -123,14 +129,15 @@ impl Consensus {
         output: mpsc::Sender<T>,
     ) -> Result<Started, ConsensusError> {
         let (sender, calls) = mpsc::channel(CALLS_WAITING_MAX);
-        let patience = Duration::from_millis(times.call_ms);
-        let network = Network { addresses: Arc::clone(&addresses), calls: sender, patience };
+        let network =
+            Network { addresses: Arc::clone(&addresses), calls: sender, rest: Duration::from_nanos(times.heartbeat) };
         let machine = StateMachine::new(store.clone(), output);
         let (view, members) = (machine.newest(), machine.members().clone());
         let config = Arc::new(config(me, times).validate()?);
-        let raft = Raft::new(store.id().0, config, network, store.clone(), machine).await?;
+        let pace = Pace::new(Duration::from_nanos(times.failure));
+        let raft = pace.start(Raft::new(store.id().0, config, network, store.clone(), machine)).await?;
         let metrics = raft.server_metrics();
-        Ok(Started { consensus: Consensus { raft, store, addresses }, calls, view, members, metrics })
+        Ok(Started { consensus: Consensus { raft, store, addresses, pace }, calls, view, members, metrics })
     }
 
     /// This replica's voter id.
@@ -212,6 +219,11 @@ impl Consensus {
         self.raft.runtime_config().elect(allow);
     }
 
+    /// Lets the library look whether an election is due.
+    pub(super) fn tick(&self) {
+        self.pace.tick();
+    }
+
     /// Asks for votes now, whatever leader there is.
     pub(super) async fn elect(&self) {
         if let Err(error) = self.raft.trigger().elect().await {
@@ -286,7 +298,7 @@ impl Consensus {
         let vote = metrics.vote;
         let own = vote.leader_id().voted_for() == Some(self.id().0) && vote.is_committed();
         let own_term = (own && metrics.state == ServerState::Leader).then_some(vote.leader_id().term);
-        Leadership { own_term, leader: metrics.current_leader.map(ConsensusId) }
+        Leadership { own_term, leader: metrics.current_leader.map(ConsensusId), term: vote.leader_id().term }
     }
 
     /// Why the library stopped by itself; none while it runs.
@@ -312,9 +324,10 @@ fn config(me: ReplicaId, times: Times) -> Config {
         cluster_name: "primacy".to_owned(),
         election_timeout_min: election_ms,
         election_timeout_max: election_ms + 1,
-        heartbeat_interval: times.raft_heartbeat_ms,
-        // Confirmations of the lead are calls to all voters as well, and come every heartbeat.
+        // Confirmations of the lead are calls to all voters as well, and come every heartbeat. Ticks and deadlines, which the
+        // library derives from the interval, are the runtime's.
         enable_heartbeat: false,
+        heartbeat_interval: election_ms / 2,
         install_snapshot_timeout: times.failure / 1_000_000,
         max_payload_entries: ENTRIES_PER_CALL_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(ENTRIES_PER_SNAPSHOT),

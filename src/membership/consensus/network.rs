@@ -46,26 +46,44 @@ pub(in crate::membership) struct WholeSnapshot {
 #[derive(Debug, Default)]
 pub(in crate::membership) struct Pending {
     last: u64,
-    calls: BTreeMap<u64, (ConsensusId, oneshot::Sender<Payload>)>,
+    calls: BTreeMap<u64, Waiting>,
+}
+
+/// A call that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    to: ReplicaId,
+    target: ConsensusId,
+    answer: oneshot::Sender<Payload>,
 }
 
 impl Pending {
     /// Numbers a call that goes out, and forgets those that nobody waits for.
-    pub(in crate::membership) fn add(&mut self, target: ConsensusId, answer: oneshot::Sender<Payload>) -> u64 {
-        self.calls.retain(|_, (_, answer)| !answer.is_closed());
+    pub(in crate::membership) fn add(
+        &mut self,
+        to: ReplicaId,
+        target: ConsensusId,
+        answer: oneshot::Sender<Payload>,
+    ) -> u64 {
+        self.calls.retain(|_, waiting| !waiting.answer.is_closed());
         self.last += 1;
-        self.calls.insert(self.last, (target, answer));
+        self.calls.insert(self.last, Waiting { to, target, answer });
         self.last
     }
 
     /// An answer came from this voter.
     pub(in crate::membership) fn answer(&mut self, call: u64, from: ConsensusId, payload: Payload) {
-        if self.calls.get(&call).is_some_and(|(target, _)| *target == from)
-            && let Some((_, answer)) = self.calls.remove(&call)
-            && answer.send(payload).is_err()
+        if self.calls.get(&call).is_some_and(|waiting| waiting.target == from)
+            && let Some(waiting) = self.calls.remove(&call)
+            && waiting.answer.send(payload).is_err()
         {
             tracing::debug!(call, "an answer came after its deadline");
         }
+    }
+
+    /// The link to this replica was cut, or is another one: calls that went out before are lost, or their answers.
+    pub(in crate::membership) fn lose(&mut self, peer: ReplicaId) {
+        self.calls.retain(|_, waiting| waiting.to != peer);
     }
 }
 
@@ -75,8 +93,8 @@ pub(in crate::membership) struct Network {
     /// Every replica's address, in config order.
     pub(in crate::membership) addresses: Arc<[String]>,
     pub(in crate::membership) calls: mpsc::Sender<Call>,
-    /// How long a call waits for its answer, and an unreachable peer is left alone.
-    pub(in crate::membership) patience: Duration,
+    /// How long an unreachable peer is left alone.
+    pub(in crate::membership) rest: Duration,
 }
 
 impl RaftNetworkFactory<ViewLog> for Network {
@@ -107,44 +125,31 @@ enum CallError {
     Full,
     #[error("no answer came in time")]
     Late,
-    #[error("the membership task has ended")]
-    Ended,
+    #[error("the link to it was cut, or this replica stops")]
+    Lost,
     #[error("the call or its answer is no JSON of the expected shape: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl Peer {
-    async fn call<A: DeserializeOwned>(
-        &self,
-        kind: RaftKind,
-        request: &impl Serialize,
-        deadline: Duration,
-    ) -> Result<A, CallError> {
+    /// The answer; it is given up by being dropped.
+    async fn call<A: DeserializeOwned>(&self, kind: RaftKind, request: &impl Serialize) -> Result<A, CallError> {
         let to = self.replica.ok_or(CallError::NoReplica)?;
         let payload = Payload(serde_json::value::to_raw_value(request)?);
         let (answer, answered) = oneshot::channel();
         let call = Call { to, target: self.target, kind, payload, answer };
         self.network.calls.try_send(call).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => CallError::Full,
-            mpsc::error::TrySendError::Closed(_) => CallError::Ended,
+            mpsc::error::TrySendError::Closed(_) => CallError::Lost,
         })?;
-        let payload = tokio::time::timeout(deadline, answered).await.map_err(|_| CallError::Late)?;
-        let payload = payload.map_err(|_| CallError::Ended)?;
+        let payload = answered.await.map_err(|_| CallError::Lost)?;
         Ok(serde_json::from_str(payload.0.get())?)
     }
 
-    fn rpc_error<E: std::error::Error>(
-        &self,
-        error: CallError,
-        action: RPCTypes,
-        timeout: Duration,
-    ) -> RPCError<u64, BasicNode, E> {
+    fn rpc_error<E: std::error::Error>(&self, error: CallError) -> RPCError<u64, BasicNode, E> {
         match error {
-            CallError::Late => RPCError::Timeout(Timeout { action, id: 0, target: self.target.0, timeout }),
-            CallError::NoReplica | CallError::Full | CallError::Ended => {
-                RPCError::Unreachable(Unreachable::new(&error))
-            }
             CallError::Json(_) => RPCError::Network(NetworkError::new(&error)),
+            _ => RPCError::Unreachable(Unreachable::new(&error)),
         }
     }
 }
@@ -153,21 +158,19 @@ impl RaftNetwork<ViewLog> for Peer {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<ViewLog>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let deadline = option.hard_ttl().min(self.network.patience);
-        let answer = self.call(RaftKind::Append, &rpc, deadline).await;
-        answer.map_err(|error| self.rpc_error(error, RPCTypes::AppendEntries, deadline))
+        let answer = self.call(RaftKind::Append, &rpc).await;
+        answer.map_err(|error| self.rpc_error(error))
     }
 
     async fn vote(
         &mut self,
         rpc: VoteRequest<u64>,
-        option: RPCOption,
+        _option: RPCOption,
     ) -> Result<VoteResponse<u64>, RPCError<u64, BasicNode, RaftError<u64>>> {
-        let deadline = option.hard_ttl();
-        let answer = self.call(RaftKind::Vote, &rpc, deadline).await;
-        answer.map_err(|error| self.rpc_error(error, RPCTypes::Vote, deadline))
+        let answer = self.call(RaftKind::Vote, &rpc).await;
+        answer.map_err(|error| self.rpc_error(error))
     }
 
     /// A snapshot is a few kilobytes: one call.
@@ -180,7 +183,8 @@ impl RaftNetwork<ViewLog> for Peer {
     ) -> Result<SnapshotResponse<u64>, StreamingError<ViewLog, Fatal<u64>>> {
         let deadline = option.hard_ttl();
         let whole = WholeSnapshot { vote, meta: snapshot.meta, history: *snapshot.snapshot };
-        self.call(RaftKind::Snapshot, &whole, deadline).await.map_err(|error| match error {
+        let call = tokio::time::timeout(deadline, self.call(RaftKind::Snapshot, &whole));
+        call.await.unwrap_or(Err(CallError::Late)).map_err(|error| match error {
             CallError::Late => StreamingError::Timeout(Timeout {
                 action: RPCTypes::InstallSnapshot,
                 id: 0,
@@ -193,6 +197,6 @@ impl RaftNetwork<ViewLog> for Peer {
     }
 
     fn backoff(&self) -> Backoff {
-        Backoff::new(std::iter::repeat(self.network.patience))
+        Backoff::new(std::iter::repeat(self.network.rest))
     }
 }

@@ -3,6 +3,7 @@
 use openraft::BasicNode;
 use serde::{Deserialize, Serialize};
 
+use super::runtime::Runtime;
 use crate::protocol::ids::Epoch;
 use crate::protocol::view::View;
 
@@ -16,7 +17,7 @@ openraft::declare_raft_types!(
         Node = BasicNode,
         Entry = openraft::Entry<ViewLog>,
         SnapshotData = History,
-        AsyncRuntime = openraft::TokioRuntime,
+        AsyncRuntime = Runtime,
 );
 
 /// An entry of the log.

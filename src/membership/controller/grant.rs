@@ -105,7 +105,7 @@ impl Controller {
     /// controller stops and all have asked for their last leases (V11).
     fn presses(&self) -> bool {
         let Some(lead) = self.lead.as_ref().filter(|lead| lead.active) else { return false };
-        let soon = super::later(self.now, self.setup.times.lease / 2);
+        let soon = super::later(self.now, self.setup.times.patient_heartbeat());
         let short = |replica: &ReplicaId| lead.grants.end_of(*replica) < soon;
         let has_asked = |replica: ReplicaId| lead.grants.asked.contains_key(&replica);
         let last_leases = self.is_leaving() && self.without_last_lease().all(has_asked);

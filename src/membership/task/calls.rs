@@ -45,7 +45,7 @@ impl Task {
     pub(super) fn on_call(&mut self, call: Call) {
         let Some(cluster) = self.consensus.cluster() else { return };
         let Call { to, target, kind, payload, answer } = call;
-        let number = self.pending.add(target, answer);
+        let number = self.pending.add(to, target, answer);
         let raft = Raft { call: number, from: self.consensus.id(), to: target, cluster, kind, payload };
         self.send(std::iter::once(to).collect(), raft);
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use openraft::BasicNode;
 use openraft::metrics::RaftServerMetrics;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::Sleep;
 
 use super::consensus::{Applied, Call, Consensus, ConsensusError, LogStore, Pending, Started};
 use super::controller::{Action, Controller, Event, Setup};
@@ -18,7 +17,7 @@ use super::heartbeat::{Heartbeats, Standing};
 use super::succession::Succession;
 use super::times::{Times, later};
 use super::{Begin, MembershipConfig, MembershipError, MembershipEvent, MembershipStatus};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, Timer};
 use crate::protocol::ids::{ClusterId, ConsensusId, Incarnation, ReplicaId, ReplicaSet};
 use crate::protocol::message::{Heartbeat, Lease, Message, Raft};
 use crate::protocol::view::View;
@@ -82,6 +81,9 @@ pub(super) struct Task {
     consensus: Consensus,
     calls: mpsc::Receiver<Call>,
     pending: Pending,
+    /// Peers to which links are up, and those to which one was and is no more.
+    links: ReplicaSet,
+    cut: ReplicaSet,
     metrics: watch::Receiver<RaftServerMetrics<u64, BasicNode>>,
     outside: Outside,
     inputs: mpsc::Receiver<Input>,
@@ -146,6 +148,8 @@ impl Task {
             consensus,
             calls,
             pending: Pending::default(),
+            links: ReplicaSet::EMPTY,
+            cut: ReplicaSet::EMPTY,
             metrics,
             outside,
             inputs,
@@ -167,6 +171,7 @@ impl Task {
         };
         let voters = task.consensus.voters(&members);
         task.step(Event::Voters(voters));
+        task.on_metrics();
         if let Some(view) = view {
             task.on_view(view).await;
         }
@@ -175,17 +180,14 @@ impl Task {
 
     /// Runs until told to end, or until the group's member fails.
     pub(super) async fn run(mut self) {
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(self.clock.instant(self.next_beat)));
-        while self.turn(timer.as_mut()).await {}
+        let mut timer = self.clock.timer();
+        while self.turn(&mut timer).await {}
         self.consensus.shutdown().await;
     }
 
-    async fn turn(&mut self, mut timer: std::pin::Pin<&mut Sleep>) -> bool {
+    async fn turn(&mut self, timer: &mut Timer) -> bool {
         let deadlines = [self.next_beat, self.controller.next_deadline(), self.election_due()];
-        let due = self.clock.instant(deadlines.into_iter().min().unwrap_or(self.next_beat));
-        if timer.deadline() != due {
-            timer.as_mut().reset(due);
-        }
+        let due = deadlines.into_iter().min().unwrap_or(self.next_beat);
         tokio::select! {
             biased;
             _ = &mut self.outside.ended => return false,
@@ -206,9 +208,9 @@ impl Task {
                 if changed.is_err() {
                     return false;
                 }
-                self.news = true;
+                self.on_standing();
             }
-            () = timer => self.step(Event::Tick),
+            () = timer.at(due) => self.step(Event::Tick),
         }
         let now = self.clock.now();
         self.succession.pass_time(now);
@@ -225,6 +227,25 @@ impl Task {
             self.publish_status();
         }
         true
+    }
+
+    /// The node says something new. Where a link was cut, calls that went out before are lost; and those that went out
+    /// until there was another one.
+    fn on_standing(&mut self) {
+        self.news = true;
+        let links = self.outside.standing.borrow().links;
+        for peer in self.peers.iter() {
+            let comes_back = links.contains(peer) && self.cut.contains(peer);
+            if comes_back {
+                self.cut.remove(peer);
+            } else if self.links.contains(peer) && !links.contains(peer) {
+                self.cut.insert(peer);
+            } else {
+                continue;
+            }
+            self.pending.lose(peer);
+        }
+        self.links = links;
     }
 
     /// When this replica asks for votes; never while it leads, or nobody does, or where no majority is heard.
@@ -254,6 +275,9 @@ impl Task {
             false => self.heartbeats.audience(controller, self.peers),
         };
         self.send(audience, heartbeat.clone());
+        if !self.cut_off && self.succession.tries(now) {
+            self.consensus.tick();
+        }
         let is_called = controller.is_some_and(|replica| replica != self.me && self.heartbeats.hears_lately(replica));
         let pause = if is_called { self.times.patient_heartbeat() } else { self.times.heartbeat };
         (self.last_beat, self.next_beat) = (now, later(now, pause));
@@ -378,6 +402,7 @@ impl Task {
     fn on_metrics(&mut self) {
         let leadership = self.consensus.leadership(&self.metrics.borrow_and_update());
         self.leads = leadership.own_term.is_some();
+        self.succession.on_term(self.clock.now(), leadership.term, leadership.leader.is_some());
         if self.leader != leadership.leader {
             self.leader = leadership.leader;
             // Whoever leads now may grant a lease for it.

@@ -232,7 +232,7 @@ fn r4_an_answer_covers_only_heartbeats_that_came_before_the_question() {
     let of_late = |action: &&Action| matches!(action, Action::Grant { to: B, nonce, .. } if *nonce == late);
     assert_eq!(actions.iter().find(of_late), None, "B's last heartbeat came after the question");
     let next = scene.controller.next_deadline();
-    assert_eq!(next, Moment((scene.now + 25) * MS), "125 ms after the last question");
+    assert_eq!(next, Moment((scene.now - 100) * MS + 156_250_000), "0.16 F after the last question");
     scene.controller.step(next, Event::Tick, &mut actions);
     assert!(actions.contains(&Action::Confirm { number: number + 1 }), "it waits for the next answer: {actions:?}");
 }

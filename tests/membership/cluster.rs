@@ -40,6 +40,8 @@ pub(crate) struct Granted {
 pub(crate) struct Record {
     handles: Vec<Option<(Incarnation, Handle)>>,
     blocked: BTreeSet<(ReplicaId, ReplicaId)>,
+    /// How long each frame is under way.
+    way: Duration,
     pub seen: Vec<Seen>,
     pub granted: Vec<Granted>,
     /// Who was killed or stopped, and when.
@@ -128,6 +130,12 @@ impl Cluster {
     /// Logs go through the journal.
     pub(crate) fn on_disk(mut self) -> Cluster {
         self.logs.iter_mut().for_each(|log| *log = Kept::on_disk());
+        self
+    }
+
+    /// Frames are under way for this long.
+    pub(crate) fn apart(self, way_ms: u64) -> Cluster {
+        lock(&self.record).way = Duration::from_millis(way_ms);
         self
     }
 
@@ -347,8 +355,17 @@ async fn route(
             MembershipEvent::Send { to, message } => {
                 for to in to.iter().filter(|to| !record.blocked.contains(&(me, *to))) {
                     if let Some((_, handle)) = &record.handles[to.index()] {
+                        let (way, handle, message) = (record.way, handle.clone(), message.clone());
                         // A frame that is not taken is lost, as any may be.
-                        let _lost = handle.on_message(me, incarnation, message.clone());
+                        let arrive = move || drop(handle.on_message(me, incarnation, message));
+                        if way.is_zero() {
+                            arrive();
+                        } else {
+                            tokio::spawn(async move {
+                                tokio::time::sleep(way).await;
+                                arrive();
+                            });
+                        }
                     }
                 }
             }

@@ -101,6 +101,35 @@ async fn leases_go_on_without_a_gap_while_nothing_happens() {
     cluster.check();
 }
 
+/// README and V6 say how far replicas may be from each other: a tenth of the failure timeout there and back.
+#[tokio::test(start_paused = true)]
+async fn leases_go_on_without_a_gap_up_to_a_round_trip_of_a_tenth_of_the_failure_timeout() {
+    for way_ms in [5, 25, 50] {
+        let cluster = Cluster::new(3, 1_000).apart(way_ms).serve().await;
+        cluster.sleep(20_000).await;
+        let record = cluster.record();
+        assert_eq!(record.newest().map(|view| view.epoch), Some(Epoch(1)), "{way_ms} ms one way");
+        for replica in cluster.all() {
+            let leases: Vec<_> = record.granted.iter().filter(|lease| lease.replica == replica).collect();
+            assert!(leases.len() > 100, "{way_ms} ms one way: {}", leases.len());
+            let gap = leases.windows(2).find(|pair| pair[1].at > pair[0].until);
+            assert!(gap.is_none(), "{way_ms} ms one way, {replica:?}: {gap:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn views_are_agreed_over_round_trips_that_no_lease_outlasts() {
+    let mut cluster = Cluster::new(3, 1_000).apart(140);
+    for replica in cluster.all() {
+        cluster.start(replica).await;
+    }
+    cluster.until_in_sync(&[A, B, C]).await;
+    cluster.kill(A).await;
+    cluster.until_in_sync(&[B, C]).await;
+    cluster.check();
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_killed_come_back_with_what_they_had() {
     let mut cluster = Cluster::serving(3, 1_000).await;

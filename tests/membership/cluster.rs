@@ -356,8 +356,10 @@ async fn route(
                 for to in to.iter().filter(|to| !record.blocked.contains(&(me, *to))) {
                     if let Some((_, handle)) = &record.handles[to.index()] {
                         let (way, handle, message) = (record.way, handle.clone(), message.clone());
-                        // A frame that is not taken is lost, as any may be.
-                        let arrive = move || drop(handle.on_message(me, incarnation, message));
+                        let arrive = move || {
+                            // A frame that is not taken is lost, as any may be.
+                            let _lost = handle.on_message(me, incarnation, message);
+                        };
                         if way.is_zero() {
                             arrive();
                         } else {

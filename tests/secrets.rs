@@ -77,15 +77,21 @@ fn a_replica_with_another_secret_or_none_stays_outside_and_is_told_why() {
     assert_eq!(cluster.http(2, "GET", "/note/1", "").status, 200);
 }
 
+/// The first of two ports that nobody has on any address, below those that the system gives to who dials.
+fn two_free_ports() -> u16 {
+    let free = |port: u16| std::net::TcpListener::bind(("0.0.0.0", port)).is_ok();
+    let start = 11_000 + (std::process::id() % 4_000) as u16 * 2;
+    (start..19_500).chain(11_000..start).find(|port| free(*port) && free(port + 1)).expect("two ports are free")
+}
+
 #[test]
 fn an_address_that_others_can_reach_is_served_with_a_secret_or_not_at_all() {
     let mut cluster = Cluster::configure("remote-write", 1, "");
-    // A port that no other test has, since it is taken on all addresses.
-    let free = std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let free = two_free_ports();
     let address = format!("{}:{free}", cluster.host);
     let config = format!(
         r#"{{"service":{},"sync":"remote-write","replicas":["{address}"],"durability":"memory","listen":"0.0.0.0"}}"#,
-        free.checked_add(1).unwrap_or(free - 1)
+        free + 1
     );
     fs::write(cluster.folder.path().join("config.json"), config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));

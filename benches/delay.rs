@@ -83,6 +83,7 @@ fn measure(delay_us: u64) -> Histogram<u64> {
         links.stop().await;
         late
     });
+    drop(arrivals);
     thread.join().expect("the other end stops once its channel is closed");
     late
 }

@@ -61,46 +61,46 @@
 //!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view
 //!   by what `reports` hold, `join` copies.
 //! * `membership`: who is in the view. The `controller` decides: `controller/event` is its interface, `controller/leave`
-//!   says who leaves, `controller/next` what view follows, `controller/grant` who may read, `controller/voters` who votes.
-//!   `heartbeat` is a replica's own part, `founding` a fresh cluster's, `succession` says when votes are asked for, `times`
-//!   are the times of all. `consensus` is the
-//!   group: `consensus/types` what it agrees on, `consensus/log_state` and `consensus/log_store` its log on a
-//!   `consensus/medium`; `consensus/state_machine` applies it, `consensus/network` is how members call each other,
-//!   `consensus/runtime` what the library runs on. `task` joins these: `task/calls` carries the calls, `task/ask` the controller's questions.
-//! * `link`: the connections to each peer. `hello` greets, and `proof` shows who has the secret; `dial` sends what
-//!   `outgoing` and its `window` hold, in `chunks`; `admit` lets callers in, who wait as `unproved` until then; `accept`
-//!   counts what comes by its `tally`, and `roster` knows who was met; `delay` is its simulated distance.
-//! * `store`: durable records. `disk` is the seam to files, `direct` writes past the system's cache, `memory_disk` one that can fail, `unsynced` what a power cut
-//!   takes from it; `format` and `entry` are the
-//!   bytes, `segment` and `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start,
-//!   `contents` what was found, `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks,
-//!   `handle` its end and `writer` the thread's, `background` makes segments and snapshots; `log` is for other records.
-//! * `accept`: accepts connections for the two that follow: how many, from whom, and until when; `unfinished` is what their
-//!   half requests may hold.
+//!   says who leaves, `controller/next` what view follows, `controller/grant` who may read, `controller/voters` who
+//!   votes. `heartbeat` is a replica's own part, `founding` a fresh cluster's, `succession` says when votes are asked
+//!   for, `times` are the times of all. `consensus` is the group: `consensus/types` what it agrees on,
+//!   `consensus/log_state` and `consensus/log_store` its log on a `consensus/medium`; `consensus/state_machine` applies
+//!   it, `consensus/network` is how members call each other, `consensus/runtime` what the library runs on. `task` joins
+//!   these: `task/calls` carries the calls, `task/ask` the controller's questions.
+//! * `link`: the connections to each peer. `hello` greets, and `proof` shows who has the secret; `dial` connects, `carry`
+//!   sends what `outgoing` and its `window` hold, in `chunks`; `admit` lets callers in, who wait as `unproved` until
+//!   then; `accept` counts what comes by its `tally`, and `roster` knows who was met; `delay` is its simulated distance.
+//! * `store`: durable records. `disk` is the seam to files, `direct` writes past the system's cache, `memory_disk` one
+//!   that can fail, `unsynced` what a power cut takes from it; `format` and `entry` are the bytes, `segment` and
+//!   `journal` the log of batches, `snapshot` what replaces old ones, `recover` the start, `contents` what was found,
+//!   `error` what can go wrong; `folder` says whose it is, `command` is what the loop asks, `handle` its end and `writer`
+//!   the thread's, `background` makes segments and snapshots; `log` is for other records.
+//! * `accept`: accepts connections for the two that follow: how many, from whom, and until when; `unfinished` is what
+//!   their half requests may hold.
 //! * `wire`: frames and lines on a replica's address. `connection` finds out who is there, `client` owns a client's
 //!   socket, `exchange` is the same without a socket; `input` cuts bytes into requests, `log` shows them as if they had
 //!   come by HTTP.
-//! * `rest`: what requests over HTTP mean. A `request` has a head, `origin` tells foreign ones, `routes` understands them;
-//!   `answers` writes what comes back, `refusal` why nothing else does.
-//! * `client`: how other programs ask. `request` and `reply` are what is said, `exchange` a connection without its socket,
-//!   `connection` the task that has one; `failover` asks another replica, `options` and `error` are what it is told and
-//!   tells.
+//! * `rest`: what requests over HTTP mean. A `request` has a head, `origin` tells foreign ones, `routes` understands
+//!   them; `answers` writes what comes back, `refusal` why nothing else does.
+//! * `client`: how other programs ask. `request` and `reply` are what is said, `exchange` a connection without its
+//!   socket, `connection` the task that has one; `failover` asks another replica, `options` and `error` are what it is
+//!   told and tells.
 //! * `http`: HTTP/1.1 on its service port. `connection` owns the socket, `exchange` is the same without a socket;
 //!   `reader`, `head` and `body` cut bytes into requests, `response` is what answers are written with.
-//! * `node`: the loop that owns one replica's state. `start` puts a replica together on a `system`, `callers` remembers who
-//!   asked, `stores` opens its stores, `storage` is where its records go, `peers` what it
-//!   knows of its links, `steps` shows what it does, `report` is what it says of itself.
+//! * `node`: the loop that owns one replica's state. `start` puts a replica together on a `system`, `callers` remembers
+//!   who asked, `stores` opens its stores, `storage` is where its records go, `peers` what it knows of its links, `steps`
+//!   shows what it does, `report` is what it says of itself.
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `bench`: what writes and reads cost. `scenario` is what is measured, `plan` which ones and how long, `pattern` finds
 //!   them by name; `run` goes through the rounds on a `bed`, where `load` writes `notes` over `ways`, by frames or by
-//!   `http`, and counts in a `tally`, beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its `plots`:
-//!   `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and `compare` judge it; `progress` is
-//!   for who waits.
-//! * `config`: a checked configuration. `address`, `limits`, `secret`, `tokens` and `tls` are parts of it; `load` reads it from what was `given`,
-//!   `error` says what is wrong with it.
-//! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is who
-//!   watches live; `metrics` has the figures for Prometheus, `metrics/requests` those of clients, `metrics/store` of the disk,
-//!   `metrics/state` the rest.
+//!   `http`, and counts in a `tally`, beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its
+//!   `plots`: `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and `compare` judge it;
+//!   `progress` is for who waits.
+//! * `config`: a checked configuration. `address`, `limits`, `secret`, `tokens` and `tls` are parts of it; `load` reads
+//!   it from what was `given`, `error` says what is wrong with it.
+//! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is
+//!   who watches live; `metrics` has the figures for Prometheus, `metrics/requests` those of clients, `metrics/store` of
+//!   the disk, `metrics/state` the rest.
 //! * `clock`: the seam to time; `exact` is a timer finer than the runtime's, `timer` one that is set anew all the time.
 //! * `net`: the seam to the network; `tls` encrypts a connection.
 //! * `random`: the seam to randomness. A simulation brings its own of these.

@@ -1,24 +1,24 @@
-//! The dialer of one link: connects, says hello, sends what the window holds, and begins again when the connection ends.
+//! The dialer of one link: connects, says hello, has the connection carry frames, and begins again when it ends.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::codec::{Decoder, LengthDelimitedCodec};
+use tokio_util::codec::Decoder;
 
+use super::carry::{Carrier, never_sent};
 use super::chunks::Chunks;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::proof::{Hellos, Role};
-use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
+use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, Reason, Shared, Way, lock, next_link, told};
 use crate::backoff::Backoff;
-use crate::clock::{Alarm, ExactTimer};
 use crate::net::{Stream, tls};
 use crate::protocol::codec;
-use crate::protocol::message::{Got, Hello, LinkKind, Position};
+use crate::protocol::message::{Hello, LinkKind, Position};
 
 /// How long a connection may take to come about: a lost SYN is sent again after 1 s (RFC 6298), so twice is enough.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
@@ -339,145 +339,8 @@ impl Dialer {
     async fn carry(&self, connection: &mut Connection) -> Reason {
         let Connection { stream, input, output } = connection;
         let (reader, writer) = tokio::io::split(stream);
-        let per_frame = self.is_per_frame();
-        let mut carrier = Carrier {
-            link: self.link(),
-            per_frame,
-            alarm: Alarm::new(),
-            timer: ExactTimer::default(),
-            output: std::mem::take(output),
-            next_due: None,
-            stalls_at: None,
-            awaiting_since: None,
-            stop_at: None,
-        };
+        let mut carrier = Carrier::new(self.link(), self.is_per_frame(), std::mem::take(output));
         carrier.run(reader, writer, input, self.stop.clone()).await
-    }
-}
-
-/// One greeted connection at work.
-struct Carrier<'a> {
-    link: &'a Outgoing,
-    per_frame: bool,
-    alarm: Alarm,
-    /// For the next frame that may leave, under a simulated delay.
-    timer: ExactTimer,
-    /// What is being written.
-    output: Chunks,
-    /// When the next frame may leave, under a simulated delay.
-    next_due: Option<Instant>,
-    /// When writing that makes no progress has failed.
-    stalls_at: Option<Instant>,
-    /// Since when nothing that was sent has been `got`.
-    awaiting_since: Option<Instant>,
-    /// When flushing ends, once the links stop.
-    stop_at: Option<Instant>,
-}
-
-impl Carrier<'_> {
-    async fn run(
-        &mut self,
-        mut reader: ReadHalf<&mut Stream>,
-        mut writer: WriteHalf<&mut Stream>,
-        input: &mut BytesMut,
-        mut stop: watch::Receiver<bool>,
-    ) -> Reason {
-        let mut codec = codec::length_delimited();
-        loop {
-            if let Err(reason) = self.take_gots(input, &mut codec) {
-                return reason;
-            }
-            if let Some(reason) = self.refill() {
-                return reason;
-            }
-            let (deadline, overdue) = self.deadline();
-            tokio::select! {
-                biased;
-                () = told(&mut stop), if self.stop_at.is_none() => {
-                    self.stop_at = Some(Instant::now() + FLUSH_WAIT);
-                }
-                read = reader.read_buf(input) => match read {
-                    Err(error) => return error.into(),
-                    Ok(0) => return Reason::Closed,
-                    Ok(_) => {}
-                },
-                () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
-                written = writer.write_buf(&mut self.output), if !self.output.is_empty() => match written {
-                    Err(error) => return error.into(),
-                    Ok(_) => self.stalls_at = Some(Instant::now() + PROGRESS_WAIT),
-                },
-                () = self.link.wake.notified() => {}
-                () = self.timer.at(self.next_due), if self.output.is_empty() => {}
-            }
-        }
-    }
-
-    /// Takes the next frames from the window once the last ones are written. Some where the connection is done.
-    fn refill(&mut self) -> Option<Reason> {
-        let mut window = lock(&self.link.window);
-        if let Some(reason) = window.closing() {
-            return Some(reason.clone());
-        }
-        if self.output.is_empty() {
-            self.stalls_at = None;
-            // One connection carries the frames of one turn where it shall not be used again.
-            if !self.per_frame {
-                self.next_due = window.hand_out(Instant::now(), &mut self.output);
-            }
-        }
-        if !self.output.is_empty() && self.stalls_at.is_none() {
-            self.stalls_at = Some(Instant::now() + PROGRESS_WAIT);
-        }
-        match window.is_awaiting() {
-            true => self.awaiting_since = self.awaiting_since.or_else(|| Some(Instant::now())),
-            false => self.awaiting_since = None,
-        }
-        if !self.output.is_empty() {
-            return None;
-        }
-        if self.per_frame && !window.is_awaiting() {
-            return Some(Reason::PerFrame);
-        }
-        (self.stop_at.is_some() && self.next_due.is_none()).then_some(Reason::Stopped)
-    }
-
-    fn take_gots(&mut self, input: &mut BytesMut, codec: &mut LengthDelimitedCodec) -> Result<(), Reason> {
-        while let Some(json) = codec.decode(input)? {
-            let got = read_got(&json)?;
-            if lock(&self.link.window).got(got).is_err() {
-                return Err(never_sent(Position { epoch: got.epoch, n: got.n }));
-            }
-            self.awaiting_since = None;
-            self.link.tell_of_room();
-        }
-        Ok(())
-    }
-
-    /// When the connection is over where nothing happens, and why.
-    fn deadline(&self) -> (Option<Instant>, Option<Reason>) {
-        let awaiting = self.awaiting_since.map(|since| since + PROGRESS_WAIT);
-        let deadlines = [
-            (self.stalls_at, Reason::Silent("the peer reads nothing")),
-            (awaiting, Reason::Silent("the peer gets nothing")),
-            (self.stop_at, Reason::Stopped),
-        ];
-        let soonest = deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at);
-        soonest.unzip()
-    }
-}
-
-fn never_sent(got: Position) -> Reason {
-    Reason::Broke(format!("it got frame {} of epoch {}, which was never sent", got.n, got.epoch))
-}
-
-fn read_got(json: &[u8]) -> Result<Got, Reason> {
-    match codec::word_of(json) {
-        Ok(word) if word == "got" => {
-            serde_json::from_slice(json).map_err(|error| Reason::Broke(format!("a `got` that can't be read: {error}")))
-        }
-        Ok(word) if word == "error" => Err(Reason::RefusedByPeer(hello::error_of(json))),
-        Ok(word) => Err(Reason::Broke(format!("a `{word}` on the way back of a link, where only `got` may be"))),
-        Err(error) => Err(Reason::Broke(format!("no `got`: {error}"))),
     }
 }
 

@@ -20,6 +20,7 @@
 
 mod accept;
 mod admit;
+mod carry;
 mod chunks;
 mod delay;
 mod dial;

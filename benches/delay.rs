@@ -120,7 +120,7 @@ fn start(listener: TcpListener, config: Config, me: ReplicaId) -> (Links, mpsc::
     let config = LinkConfig { config, me, network, incarnation, seed: 7, random: Random::system() };
     let (_, epoch) = watch::channel(EPOCH);
     let mut links = Links::start(config, sender, epoch);
-    links.new_epoch(EPOCH);
+    links.new_epoch(EPOCH, |_| None);
     let acceptor = links.acceptor();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -329,13 +329,14 @@ impl Links {
     }
 
     /// Starts the numbering of all data links again: what waited on them is gone (L3). Of no use where `epoch` is not new.
-    pub fn new_epoch(&mut self, epoch: Epoch) {
+    /// What is sent from now on is for the incarnations in which the epoch's view has the peers, met or not.
+    pub fn new_epoch(&mut self, epoch: Epoch, incarnation_of: impl Fn(ReplicaId) -> Option<Incarnation>) {
         if epoch <= self.epoch {
             return;
         }
         self.epoch = epoch;
         for link in self.shared.outgoing.iter().filter(|link| link.kind == LinkKind::Data) {
-            link.restart(epoch);
+            link.restart(epoch, incarnation_of(link.peer));
         }
     }
 
@@ -429,7 +430,7 @@ impl Shared {
             Meeting::Known => return,
             Meeting::First => {}
             Meeting::Another => {
-                self.outgoing_to(peer).for_each(Outgoing::renew);
+                self.outgoing_to(peer).for_each(|link| link.renew(incarnation));
                 self.roster.end_connections(peer);
             }
         }

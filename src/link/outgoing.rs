@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::window::{Pushed, Window};
 use super::{Reason, lock};
 use crate::observe::metrics::{LinkFigures, Traffic};
-use crate::protocol::ids::{Epoch, ReplicaId};
+use crate::protocol::ids::{Epoch, Incarnation, ReplicaId};
 use crate::protocol::message::LinkKind;
 
 /// A link to a peer. The lock is held for a push or a look, never across an await.
@@ -75,18 +75,15 @@ impl Outgoing {
         }
     }
 
-    /// Starts the numbering of a new epoch.
-    pub(super) fn restart(&self, epoch: Epoch) {
-        lock(&self.window).restart(epoch);
+    /// Starts the numbering of a new epoch, in whose view the peer is this incarnation.
+    pub(super) fn restart(&self, epoch: Epoch, addressee: Option<Incarnation>) {
+        lock(&self.window).restart(epoch, addressee);
         self.wake.notify_one();
     }
 
     /// Another incarnation is at the other end: what waited for the old one is gone, its connection ends.
-    pub(super) fn renew(&self) {
-        let mut window = lock(&self.window);
-        let epoch = window.epoch();
-        window.restart(epoch);
-        window.close(Reason::Replaced);
+    pub(super) fn renew(&self, met: Incarnation) {
+        lock(&self.window).renew(met);
         self.wake.notify_one();
     }
 

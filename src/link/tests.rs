@@ -67,7 +67,7 @@ impl Setup {
             random: crate::random::Random::system(),
         };
         let mut links = Links::start(config, sender, epoch.subscribe());
-        links.new_epoch(Epoch(self.epoch));
+        links.new_epoch(Epoch(self.epoch), |_| None);
         let acceptor = links.acceptor();
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -369,7 +369,7 @@ async fn frames_of_a_later_epoch_wait_for_it_and_so_does_what_follows() {
     a.send(B, 1, 1);
     a.links.flush();
     assert_eq!(b.numbers(1).await, [1]);
-    a.links.new_epoch(Epoch(2));
+    a.links.new_epoch(Epoch(2), |_| None);
     a.send(B, 2, 2);
     a.send(B, 2, 3);
     a.links.flush();
@@ -391,7 +391,7 @@ async fn a_new_epoch_empties_the_link() {
     let config = config(&[a_address, b_address]);
     let mut a = Setup::new(&config, A).start(a);
     (1..=5).for_each(|n| _ = a.send(B, 1, n));
-    a.links.new_epoch(Epoch(2));
+    a.links.new_epoch(Epoch(2), |_| None);
     a.send(B, 2, 6);
     a.links.flush();
     let mut b = Setup { epoch: 2, ..Setup::new(&config, B) }.start(b);
@@ -410,7 +410,7 @@ async fn too_much_for_a_peer_that_is_away_resets_the_link_until_the_next_epoch()
     let overflow = |event| matches!(event, LinkEvent::Overflow { peer: B, kind: LinkKind::Data }).then_some(());
     a.wait(overflow).await;
     a.send(B, 1, 1);
-    a.links.new_epoch(Epoch(2));
+    a.links.new_epoch(Epoch(2), |_| None);
     a.send(B, 2, 2);
     a.links.flush();
     let mut b = Setup { epoch: 2, ..Setup::new(&config, B) }.start(b);
@@ -590,6 +590,25 @@ async fn a_restarted_peer_is_greeted_afresh() {
     a.send(B, 1, 3);
     a.links.flush();
     assert_eq!(b2.numbers(1).await, [3], "what waited for the old incarnation is gone");
+    a.stop().await;
+    b2.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_view_has_for_an_incarnation_that_is_not_met_yet_arrives() {
+    let ((a, a_address), (b, b_address)) = (listen().await, listen().await);
+    let config = config(&[a_address, b_address]);
+    let mut a = Setup::new(&config, A).start(a);
+    let b1 = Setup::new(&config, B).start(b);
+    a.wait_up(LinkKind::Data).await;
+    b1.stop().await;
+    a.links.new_epoch(Epoch(2), |_| Some(Incarnation(999)));
+    a.send(B, 2, 1);
+    a.links.flush();
+
+    let b = TcpListener::bind(b_address).await.unwrap();
+    let mut b2 = Setup { incarnation: 999, epoch: 2, ..Setup::new(&config, B) }.start(b);
+    assert_eq!(b2.numbers(1).await, [1], "it was sent to this incarnation, before any hello of it");
     a.stop().await;
     b2.stop().await;
 }

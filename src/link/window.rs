@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::chunks::Chunks;
 use super::{LINK_BYTES_MAX, ROOM_BYTES, Reason, Sent};
 use crate::observe::metrics::Traffic;
-use crate::protocol::ids::Epoch;
+use crate::protocol::ids::{Epoch, Incarnation};
 use crate::protocol::message::{Got, LinkKind, Position};
 
 /// Most bytes handed to a connection at once, so that one write's memory stays small.
@@ -38,6 +38,8 @@ pub(super) struct Window {
     delay: Duration,
     /// The numbering: frames count from 1 in each epoch.
     epoch: Epoch,
+    /// In which incarnation the epoch's view has the peer, where it has it.
+    addressee: Option<Incarnation>,
     /// The number of the frame in front.
     first: u64,
     frames: VecDeque<Waiting>,
@@ -79,6 +81,7 @@ impl Window {
             kind,
             delay,
             epoch: Epoch(0),
+            addressee: None,
             first: 1,
             frames: VecDeque::new(),
             handed: 0,
@@ -113,10 +116,23 @@ impl Window {
         Pushed::Waits(Sent { link: self.link, frame: self.on_link })
     }
 
-    /// Starts the numbering of `epoch`: what waited is gone (L3).
-    pub(super) fn restart(&mut self, epoch: Epoch) {
-        self.empty();
+    /// Starts the numbering of `epoch`, in whose view the peer is this incarnation: what waited is gone (L3).
+    pub(super) fn restart(&mut self, epoch: Epoch, addressee: Option<Incarnation>) {
         self.epoch = epoch;
+        self.addressee = addressee;
+        self.renumber();
+    }
+
+    /// Another incarnation is met. What waits is gone, unless it is for this very one: the view may have told of it before.
+    pub(super) fn renew(&mut self, met: Incarnation) {
+        if self.addressee != Some(met) {
+            self.renumber();
+        }
+        self.close(Reason::Replaced);
+    }
+
+    fn renumber(&mut self) {
+        self.empty();
         self.first = 1;
         self.overflowed = false;
     }
@@ -238,11 +254,6 @@ impl Window {
         self.handed < self.frames.len()
     }
 
-    /// The numbering.
-    pub(super) fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
     /// What was handed out in all, what was sent again counted again.
     pub(super) fn carried(&self) -> Traffic {
         self.carried
@@ -291,7 +302,7 @@ mod tests {
 
     fn data(frames: u8) -> Window {
         let mut window = Window::new(LinkKind::Data, Duration::ZERO);
-        window.restart(Epoch(1));
+        window.restart(Epoch(1), None);
         (0..frames).for_each(|byte| _ = window.push(frame(byte), Instant::now()));
         window
     }
@@ -334,7 +345,7 @@ mod tests {
         assert_eq!(window.push(frame(2), Instant::now()), Pushed::Waits(Sent { link: 7, frame: 3 }));
         assert_eq!(handed(&mut window), 3);
         window.push(frame(3), Instant::now());
-        window.restart(Epoch(2));
+        window.restart(Epoch(2), None);
         assert_eq!(
             window.push(frame(4), Instant::now()),
             Pushed::Waits(Sent { link: 7, frame: 4 }),

@@ -405,7 +405,7 @@ impl Node {
         self.metrics.state.view_applied();
         self.steps.forget();
         self.peers.new_epoch();
-        self.links.new_epoch(epoch);
+        self.links.new_epoch(epoch, |peer| view.incarnation_of(peer));
         self.epoch.send_replace(epoch);
     }
 

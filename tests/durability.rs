@@ -10,7 +10,7 @@ use std::process::Command;
 use cluster::{Cluster, Process, try_http, wait_for};
 use skip::skip;
 
-const QUICK: &str = r#","failure_timeout_ms":250,"log":"off""#;
+const QUICK: &str = r#","failure_timeout_ms":500,"log":"off""#;
 
 fn post(cluster: &Cluster, place: usize, title: &str) {
     let answer = cluster.http(place, "POST", "/note", &format!(r#"{{"title":"{title}","body":""}}"#));

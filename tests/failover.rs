@@ -9,7 +9,7 @@ use cluster::{Cluster, try_http, wait_for};
 
 const MODES: [&str; 2] = ["remote-write", "local-write"];
 /// Short, so that the suite stays quick.
-const QUICK: &str = r#","failure_timeout_ms":250,"log":"off""#;
+const QUICK: &str = r#","failure_timeout_ms":500,"log":"off""#;
 
 /// One process a replica, all serving.
 fn processes(mode: &str, replicas: usize, more: &str) -> Cluster {
@@ -157,7 +157,7 @@ fn without_a_majority_nothing_is_answered_and_nothing_lost() {
     let mut cluster = processes(
         "remote-write",
         3,
-        r#","failure_timeout_ms":250,"log":"off","request_timeout_ms":700,"read_wait_ms":500"#,
+        r#","failure_timeout_ms":500,"log":"off","request_timeout_ms":700,"read_wait_ms":500"#,
     );
     let id = post(&cluster, 0, "kept");
     cluster.process(1).kill();

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cluster::{Cluster, Process, try_http, wait_for};
 use fastrand::Rng;
 
-const QUICK: &str = r#","failure_timeout_ms":250,"log":"off""#;
+const QUICK: &str = r#","failure_timeout_ms":500,"log":"off""#;
 
 /// Kills in each mode.
 const ROUNDS: u64 = 10;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cluster::{Cluster, Process, wait_for};
 use serde_json::Value;
 
-const QUICK: &str = r#","failure_timeout_ms":250,"log":"off""#;
+const QUICK: &str = r#","failure_timeout_ms":500,"log":"off""#;
 
 /// Runs a command of the binary to its end: its exit code and the lines on stdout.
 fn run(cluster: &Cluster, arguments: &[&str]) -> (i32, Vec<String>) {

@@ -16,7 +16,7 @@ const SECRET: &str = "a-secret-of-the-replicas-of-this-test-alone";
 
 /// What both replicas of a cut and their clients wait at most: short, so that the suite stays quick.
 const CONFIG: &str =
-    r#","failure_timeout_ms":250,"log":"off","request_timeout_ms":2000,"read_wait_ms":500,"service":9988"#;
+    r#","failure_timeout_ms":500,"log":"off","request_timeout_ms":2000,"read_wait_ms":500,"service":9988"#;
 
 /// Networks are of the whole machine, and share their addresses: one test at a time.
 static NETWORK: Mutex<()> = Mutex::new(());

@@ -118,7 +118,8 @@ pub(crate) enum Command {
 pub(crate) struct First {
     /// Begin a fresh cluster as soon as a majority of the replicas is there, instead of all
     ///
-    /// The others join once they are started. All must have empty folders.
+    /// Give it to one replica only, the first in config order of those that are there: two that do not hear each other
+    /// could begin two clusters. The others join once they are started. All must have empty folders.
     #[arg(long, conflicts_with = "force_new_cluster")]
     pub(crate) initialize: bool,
     /// Begin a new cluster with this replica's notes alone, because a majority is lost for good

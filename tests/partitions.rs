@@ -341,3 +341,22 @@ fn a_partial_cut_of_four_leaves_out_as_few_as_it_takes() {
         scene.converges("three 2");
     });
 }
+
+#[test]
+fn a_link_into_nothing_is_given_up_so_that_a_long_cut_heals_as_fast_as_a_short_one() {
+    in_each_mode(3, |scene| {
+        scene.network.isolate(2);
+        for (place, peer) in [(0, 2), (1, 2), (2, 0), (2, 1)] {
+            wait_for(&format!("{place} to give up its link to {peer}"), || {
+                let status = scene.http(place, "GET", "/status", "").json();
+                let address = format!("{}:10000", scene.network.address(peer));
+                let links = status["links"].as_array().expect("links are listed");
+                // Nothing waits on the other one.
+                let mut control = links.iter().filter(|link| link["kind"] == "control");
+                control.any(|link| link["peer"] == address.as_str() && link["up"] == false)
+            });
+        }
+        scene.written(&[0, 1], "without it");
+        scene.converges("without it 1");
+    });
+}

@@ -14,7 +14,7 @@ use super::chunks::Chunks;
 use super::hello::{self, Refusal};
 use super::outgoing::Outgoing;
 use super::proof::{Hellos, Role};
-use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, Reason, Shared, Way, lock, next_link, told};
+use super::{FLUSH_WAIT, HELLO_WAIT, LinkEvent, PROGRESS_WAIT, Reason, Shared, Way, lock, next_link, told};
 use crate::backoff::Backoff;
 use crate::net::{Stream, tls};
 use crate::protocol::codec;
@@ -262,6 +262,7 @@ impl Dialer {
             return Err(Reason::Itself);
         }
         stream.set_nodelay()?;
+        stream.break_after(PROGRESS_WAIT)?;
         let (stream, ready) = self.secured(stream, address.host(), dialed).await?;
         Ok((Connection { stream, input: BytesMut::new(), output: Chunks::default() }, ready))
     }

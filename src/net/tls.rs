@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -112,6 +113,10 @@ impl AsyncWrite for TlsSocket {
 impl Socket for TlsSocket {
     fn set_nodelay(&self) -> io::Result<()> {
         self.0.get_ref().0.set_nodelay()
+    }
+
+    fn break_after(&self, wait: Duration) -> io::Result<()> {
+        self.0.get_ref().0.break_after(wait)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How long a condition may take to come true, on a machine as slow as it may be.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Replicas listen on these ports of the cluster's own loopback address; the service ports follow `SERVICE`.
 const PORTS: [u16; 5] = [10000, 20000, 30000, 27000, 28000];

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::fake_replica::{FakeReplica, REPLICA};
 
 /// Nothing here takes so long unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A listener with a fake replica behind it.
 pub(crate) struct Server {

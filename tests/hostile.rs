@@ -211,7 +211,9 @@ fn a_member_that_is_not_the_items_primary_changes_nothing() {
     };
     member.enter(&said, &scene.secret);
     member.send(epoch, poison(epoch, 1));
+    // It is closed for that.
     member.read_to_end();
+    wait_for("the notes as they were", || scene.cluster.http(0, "GET", "/note", "").body == scene.list);
     // What the real one sends next has the number of the forged frame: the two part, and begin anew in a later view.
     scene.assert_unharmed("an update from a member who is not the primary");
 }

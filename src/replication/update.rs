@@ -6,6 +6,7 @@ use super::action::Persist;
 use super::replica::{Replica, Stored};
 use super::write::Origin;
 use crate::clock::Moment;
+use crate::config::Mode;
 use crate::note::NoteId;
 use crate::protocol::ids::{REPLICAS_MAX, ReplicaId, ReplicaSet, RequestId, Version};
 use crate::protocol::message::{Ack, Commit, Update};
@@ -163,6 +164,10 @@ impl Replica {
 
     /// W3: takes an update from a member of the view, and has it made durable.
     pub(super) fn on_update(&mut self, from: ReplicaId, update: Update) {
+        let is_primary = self.view.as_ref().is_some_and(|view| view.primary == from);
+        if self.identity.mode == Mode::RemoteWrite && !is_primary {
+            return self.distrust(from, "sent `update` and is not the primary");
+        }
         let incoming = self.incoming.entry(from).or_default();
         if update.n != incoming.last + 1 {
             let why = format!("sent update {} after update {}", update.n, incoming.last);

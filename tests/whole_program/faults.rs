@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use primacy::config::Durability;
-use primacy::store::Fault as DiskFault;
 use turmoil::Sim;
 
 use super::plan::{host, pick};
@@ -63,9 +62,7 @@ impl World {
             }
             "disk error" => {
                 self.runs(sim, replica) && {
-                    let after = self.rng.u64(..DISK_OPERATIONS);
-                    self.machines[replica].disk.fail_after(after, DiskFault::Error(std::io::ErrorKind::Other));
-                    self.machines[replica].doomed.set(true);
+                    self.machines[replica].doom_the_disk(self.rng.u64(..DISK_OPERATIONS));
                     true
                 }
             }
@@ -174,8 +171,6 @@ impl World {
 
     /// All disks work again.
     pub(crate) fn spare_the_disks(&mut self) {
-        for machine in &self.machines {
-            machine.disk.fail_after(u64::MAX / 2, DiskFault::PowerCut);
-        }
+        self.machines.iter().for_each(|machine| machine.spare_the_disk());
     }
 }

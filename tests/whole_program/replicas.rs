@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use primacy::note::NoteId;
 use primacy::protocol::ids::{ReplicaId, StoreId};
 use primacy::protocol::record::{KeyEntry, Record, Value};
 use primacy::random::Random;
-use primacy::store::{Folder, MemoryDisk, Owner, Sizes};
+use primacy::store::{Fault, Folder, MemoryDisk, Owner, Sizes};
 use tokio::sync::{mpsc, watch};
 
 use super::network::Connections;
@@ -61,6 +62,17 @@ impl Machine {
         if let Some(stop) = &*self.stop.borrow() {
             stop.send_replace(true);
         }
+    }
+
+    /// Lets the disk fail after so many operations, and the process end by that.
+    pub(crate) fn doom_the_disk(&self, after: u64) {
+        self.disk.fail_after(after, Fault::Error(io::ErrorKind::Other));
+        self.doomed.set(true);
+    }
+
+    /// The disk does not fail any more. Who was stopped ends before it does, and the next process has no part in it.
+    pub(crate) fn spare_the_disk(&self) {
+        self.disk.fail_after(u64::MAX / 2, Fault::PowerCut);
     }
 
     /// Runs the program until it ends.

@@ -197,6 +197,7 @@ impl World {
         for (replica, machine) in self.machines.iter().enumerate() {
             let Some(ended) = machine.ended.take() else { continue };
             let doomed = machine.doomed.replace(false);
+            machine.spare_the_disk();
             match ended {
                 Ok(()) => {}
                 Err(_) if doomed => *self.counts.entry("end by a disk error").or_default() += 1,

@@ -2,7 +2,8 @@
 //!
 //! Two ends of a link, each in a thread as a replica's is, on a machine that should be idle. One end sends a frame, the
 //! other notes when it has it, and answers by a channel. What is shown is how much later than the delay a frame came,
-//! beside what a leg without any delay takes, since no delay makes that less.
+//! beside what a leg without any delay takes, since no delay makes that less; there the ends pause as long between two
+//! frames, for who has slept longer takes longer to wake.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use hdrhistogram::Histogram;
+use primacy::clock::ExactTimer;
 use primacy::config::{Address, Config, Mode};
 use primacy::link::{LinkAcceptor, LinkConfig, LinkEvent, Links};
 use primacy::net::{SystemNetwork, TcpListener, TcpStream};
@@ -22,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::codec::Decoder as _;
 
 /// One way, in µs.
-const DELAYS_US: [u64; 4] = [0, 500, 5_000, 20_000];
+const DELAYS_US: [u64; 3] = [500, 5_000, 20_000];
 
 /// How long each delay is measured, at least 200 legs.
 const TIME: Duration = Duration::from_secs(5);
@@ -35,24 +37,28 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    println!("later than the delay, in µs:    legs    p50    p90    p99    max");
+    println!("later than the delay, in µs:                legs    p50    p90    p99    max");
     for delay_us in DELAYS_US {
-        let late = measure(delay_us);
-        let at = |quantile| late.value_at_quantile(quantile) as f64 / 1e3;
-        println!(
-            "{:>20} ms one way {:>7} {:>6.0} {:>6.0} {:>6.0} {:>6.0}",
-            delay_us as f64 / 1e3,
-            late.len(),
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            late.max() as f64 / 1e3
-        );
+        for (delay_us, pause_us) in [(0, delay_us), (delay_us, 0)] {
+            print(delay_us, pause_us, &measure(delay_us, Duration::from_micros(pause_us)));
+        }
     }
 }
 
-/// By how many ns legs are late.
-fn measure(delay_us: u64) -> Histogram<u64> {
+/// One line.
+fn print(delay_us: u64, pause_us: u64, late: &Histogram<u64>) {
+    let ms = |us| us as f64 / 1e3;
+    let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|quantile| late.value_at_quantile(quantile) as f64 / 1e3);
+    let name = match delay_us {
+        0 => format!("without, {} ms after the last", ms(pause_us)),
+        _ => format!("{} ms one way", ms(delay_us)),
+    };
+    let (legs, max) = (late.len(), late.max() as f64 / 1e3);
+    println!("{name:>40} {legs:>7} {p50:>6.0} {p90:>6.0} {p99:>6.0} {max:>6.0}");
+}
+
+/// By how many ns legs are late, each sent so long after the one before had come.
+fn measure(delay_us: u64, pause: Duration) -> Histogram<u64> {
     let runtime = runtime();
     let [near, far] = [0, 1].map(|_| runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port"));
     let address = |listener: &TcpListener| listener.local_addr().expect("a bound listener has an address");
@@ -70,7 +76,11 @@ fn measure(delay_us: u64) -> Histogram<u64> {
         let (begun, delay) = (Instant::now(), Duration::from_micros(delay_us));
         // The first frame waits until the ends have met.
         let mut n = 0;
+        let mut timer = ExactTimer::default();
         while n <= LEGS_MIN || begun.elapsed() < TIME {
+            if !pause.is_zero() {
+                timer.until(tokio::time::Instant::now() + pause).await;
+            }
             let sent = Instant::now();
             links.send(ReplicaId(1), LinkKind::Data, codec::encode(EPOCH, &Message::from(Ack { n })));
             links.flush();

@@ -93,9 +93,9 @@
 //! * `cluster`: all replicas of a configuration in this process; `bind` takes their ports.
 //! * `bench`: what writes and reads cost. `scenario` is what is measured, `plan` which ones and how long, `pattern` finds
 //!   them by name; `run` goes through the rounds on a `bed`, where `load` writes `notes` over `ways`, by frames or by
-//!   `http`, and counts in a `tally`, beside `cpu`; `summary` makes the `result`, shown by `table`, `report` and its
-//!   `plots`: `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and `compare` judge it;
-//!   `progress` is for who waits.
+//!   `http`, and counts in a `tally`, beside `cpu`; `summary` makes the `result` with `trips` in it, shown by `table`,
+//!   `report` and its `plots`: `plots/percentiles`, `plots/delay`, `plots/locality`, `plots/bars`; `threshold` and
+//!   `compare` judge it; `progress` is for who waits.
 //! * `config`: a checked configuration. `address`, `limits`, `secret`, `tokens` and `tls` are parts of it; `load` reads
 //!   it from what was `given`, `error` says what is wrong with it.
 //! * `observe`: what the program shows. `classic` has the events and the log's lines, `lines` writes them; `monitor` is

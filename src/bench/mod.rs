@@ -35,6 +35,7 @@ mod summary;
 mod table;
 mod tally;
 mod threshold;
+mod trips;
 mod ways;
 
 use std::io;

@@ -140,10 +140,13 @@ pub struct Percentiles {
 /// Latency in round trips: what a delay adds, by the delay of a round trip.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundTrips {
-    /// Measured; none without a delay, or without the like scenario that has none.
+    /// Measured; none without a delay, or without the like scenario that has none, or where it is not sure enough.
     pub measured: Option<f64>,
     /// By theory.
     pub theory: f64,
+    /// By how much what was measured may be wrong.
+    #[serde(default)]
+    pub unsure: Option<f64>,
 }
 
 /// One round of one scenario.

@@ -1,10 +1,11 @@
-//! From counts to figures: percentiles, round trips, and what makes them doubtful.
+//! From counts to figures: percentiles, and what makes them doubtful.
 
 use super::plan::Plan;
-use super::result::{Percentiles, Round, RoundTrips, RunResult, ScenarioResult};
+use super::result::{Percentiles, Round, RunResult, ScenarioResult};
 use super::run::Rounds;
 use super::scenario::{Clients, Load, Scenario};
 use super::tally::{Tally, mean_ms, percentile_ms};
+use super::trips;
 use crate::config::Durability;
 
 /// The load generator has one thread; from this share of a core on it is no longer sure to be ready in time.
@@ -23,18 +24,18 @@ const ACHIEVED_SHARE_MIN: f64 = 0.95;
 
 /// The figures of every scenario of the plan.
 pub(super) fn scenarios(plan: &Plan, rounds: &[Rounds], replicas: usize) -> Vec<ScenarioResult> {
-    let with_rounds: Vec<(Scenario, &Tally)> =
-        plan.scenarios.iter().copied().zip(rounds.iter().map(|rounds| &rounds.all)).collect();
+    let with_rounds: Vec<(Scenario, &Rounds)> = plan.scenarios.iter().copied().zip(rounds).collect();
     let of = |(scenario, rounds): (&Scenario, &Rounds)| scenario_result(scenario, rounds, &with_rounds, replicas);
     plan.scenarios.iter().zip(rounds).map(of).collect()
 }
 
 fn scenario_result(
     scenario: &Scenario,
-    Rounds { all, each }: &Rounds,
-    others: &[(Scenario, &Tally)],
+    rounds: &Rounds,
+    others: &[(Scenario, &Rounds)],
     replicas: usize,
 ) -> ScenarioResult {
+    let Rounds { all, each } = rounds;
     let writes = (scenario.work.writes() && all.count() > 0).then(|| all.count() as f64);
     ScenarioResult {
         name: scenario.to_string(),
@@ -62,10 +63,7 @@ fn scenario_result(
         client_connections: all.client_connections,
         link_connections: all.link_connections,
         frames_per_write: writes.map(|writes| all.frames as f64 / writes),
-        round_trips: RoundTrips {
-            measured: round_trips(scenario, all, others, replicas),
-            theory: scenario.theory(replicas),
-        },
+        round_trips: trips::of(scenario, rounds, others, replicas),
         phases_ms: all.phases_ms(),
         cores: all.cores(),
         late_ms: percentiles(&all.late),
@@ -90,27 +88,6 @@ fn percentiles(histogram: &hdrhistogram::Histogram<u64>) -> Percentiles {
         p99_9: of(99.9),
         max: (!histogram.is_empty()).then(|| histogram.max() as f64 / 1e6),
     }
-}
-
-/// What the delay adds, in round trips; of the mean where requests differ, else of the median.
-fn round_trips(scenario: &Scenario, tally: &Tally, others: &[(Scenario, &Tally)], replicas: usize) -> Option<f64> {
-    let round_trip_ms = 2.0 * scenario.setup.delay_ms();
-    if round_trip_ms == 0.0 {
-        return None;
-    }
-    let of = |tally: &Tally| match scenario.work.is_mixed() {
-        true => mean_ms(&tally.latency),
-        false => percentile_ms(&tally.latency, 50.0),
-    };
-    let near = |wanted: Scenario| others.iter().find(|(other, _)| other.is_like(&wanted)).and_then(|(_, it)| of(it));
-    let near_ms = near(scenario.without_delay()).or_else(|| {
-        // A mixed one without its like: between its two ends, of which it has as much as theory says.
-        let [short, long] = scenario.work.ends()?;
-        let end = |work| near(Scenario { work, ..scenario.without_delay() });
-        let share = scenario.work.share_away(replicas);
-        Some(end(short)? * (1.0 - share) + end(long)? * share)
-    })?;
-    Some((of(tally)? - near_ms) / round_trip_ms)
 }
 
 /// Cores that other programs used on average; none where the system does not tell.
@@ -159,6 +136,9 @@ fn doubts(scenario: &ScenarioResult) -> Vec<String> {
             "{:.0} of {offered:.0} requests a second: all connections were busy, and latency counts the wait for one",
             scenario.achieved_per_s
         ));
+    }
+    if let Some(doubt) = trips::doubt(&scenario.round_trips) {
+        tell(doubt);
     }
     if scenario.error_count() > 0 {
         let errors: Vec<String> = scenario.errors.iter().map(|(code, count)| format!("{count} {code}")).collect();

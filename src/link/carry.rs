@@ -82,7 +82,7 @@ impl<'a> Carrier<'a> {
                     Ok(_) => self.stalls_at = Some(Instant::now() + PROGRESS_WAIT),
                 },
                 () = self.link.wake.notified() => {}
-                () = self.timer.at(self.next_due), if self.output.is_empty() => {}
+                () = self.timer.awake_at(self.next_due), if self.output.is_empty() => {}
             }
         }
     }

@@ -1,4 +1,8 @@
 //! The simulated delay between replicas, so that a wide-area link can be measured on one machine.
+//!
+//! It is kept by who sends, and exact to 0.1 ms, since who waits for it is awake when it ends (`awake_until`); only where a
+//! delay is configured, for that costs a processor's time. Whom the frame reaches has to wake, as without a delay; and a
+//! `got`, for which nobody waits, may be late.
 
 use std::time::Duration;
 
@@ -35,7 +39,7 @@ impl Delay {
     pub(super) async fn pass_since(self, from: Instant, ways: u32) -> Instant {
         let due = (from + self.0 * ways).max(Instant::now());
         if self.is_some() {
-            ExactTimer::default().until(due).await;
+            ExactTimer::default().awake_until(due).await;
         }
         due
     }
@@ -43,7 +47,7 @@ impl Delay {
     /// Waits for what takes `ways` ways; not at all where there is no delay.
     pub(super) async fn pass(self, ways: u32) {
         if self.is_some() {
-            ExactTimer::default().until(Instant::now() + self.0 * ways).await;
+            ExactTimer::default().awake_until(Instant::now() + self.0 * ways).await;
         }
     }
 }

@@ -207,6 +207,32 @@ fn calls_with_tls_say_where_there_is_none() {
     assert!(said.contains("it speaks no TLS"), "{said}");
 }
 
+#[test]
+fn bench_measures_a_cluster_that_asks_for_a_token_over_tls() {
+    let mut cluster = configure("remote-write", 2, r#","token_file":"tokens""#);
+    let tokens = cluster.folder.path().join("tokens");
+    fs::write(&tokens, "0123456789abcdef0123\n").unwrap();
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+    cluster.spawn(&[]);
+    // Whether it is ready, it tells nobody without the token; bench waits for it.
+    wait_for("the services to run", || (0..2).all(|place| https(&cluster, place, "GET", "/health", "").is_ok()));
+    let services = [0, 1].map(|place| cluster.service(place)).join(",");
+    let bench = ["bench", "--target", &services, "--only", "remote-write/primary*", "--quick", "--rounds", "1"];
+    let with = |more: &[&'static str]| {
+        [&bench[..], &["--duration", "0.05", "--rate", "400", "--connections", "2"], more].concat()
+    };
+    let output = run(&cluster, &with(&["--ca", "ca.pem", "--token-file", "tokens"]));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}{:?}", output.stderr);
+    for line in ["remote-write/primary/new-connections", "remote-write/primary/frames", "hold what was written last"] {
+        assert!(printed.contains(line), "{line} in {printed}");
+    }
+    let without_tls = failed(&cluster, &with(&["--token-file", "tokens"]));
+    assert!(without_tls.contains("this port speaks TLS only"), "{without_tls}");
+    let without_token = failed(&cluster, &with(&["--ca", "ca.pem"]));
+    assert!(without_token.contains("refused GET /status") && without_token.contains("401"), "{without_token}");
+}
+
 #[tokio::test]
 async fn the_client_library_speaks_it_and_asks_another_replica_where_one_dies() {
     let mut cluster = configure("remote-write", 3, "");

@@ -2,20 +2,19 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
-use tokio::net::lookup_host;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::BenchError;
-use super::http::{self, Connection};
+use super::http::{self, Connection, Service};
 use super::notes::{BenchNote, Content, Wrong};
+use super::run::{Access, Target};
 use super::scenario::Setup;
 use crate::client::Options;
 use crate::cluster::{Cluster, ClusterError};
@@ -64,10 +63,10 @@ pub(super) struct Bed {
 pub(super) struct Replica {
     /// Its address.
     pub(super) name: String,
-    /// Its service as a request's Host names it.
-    pub(super) host: String,
-    /// The same, resolved.
-    pub(super) service: SocketAddr,
+    /// Its service's address, as it was given.
+    host: String,
+    /// Its service.
+    pub(super) service: Service,
     /// How it is asked by frames.
     pub(super) frames: Options,
 }
@@ -103,15 +102,17 @@ impl Bed {
             (config.address(id).to_string(), service)
         });
         let own = Some(Own { stop, running });
-        let replicas = try_join_all(replicas.map(|(name, host)| Replica::resolve(name, host))).await?;
+        let resolved = replicas.map(|(name, host)| Replica::resolve(name, host, Access::default()));
+        let replicas = try_join_all(resolved).await?;
         let mut bed = Bed { setup, replicas, primary: 0, notes: RefCell::default(), content, own };
         bed.wait_ready().await?;
         Ok(bed)
     }
 
     /// Takes a cluster that runs, by the addresses of its HTTP services.
-    pub(super) async fn of_target(services: &[String], content: Content) -> Result<Bed, BenchError> {
-        let resolved = services.iter().map(|host| Replica::resolve(host.clone(), host.clone()));
+    pub(super) async fn of_target(target: &Target, content: Content) -> Result<Bed, BenchError> {
+        let resolve = |host: &String| Replica::resolve(host.clone(), host.clone(), target.access.clone());
+        let resolved = target.services.iter().map(resolve);
         let replicas = try_join_all(resolved).await?;
         let setup = Setup::plain(crate::config::Mode::RemoteWrite);
         let mut bed = Bed { setup, replicas, primary: 0, notes: RefCell::default(), content, own: None };
@@ -157,7 +158,7 @@ impl Bed {
     /// Learns from their own words who they are and who is primary.
     fn learn(&mut self, statuses: &[Status]) -> Result<(), BenchError> {
         for (replica, status) in self.replicas.iter_mut().zip(statuses) {
-            replica.frames = frames(&status.replica)?;
+            replica.frames.replicas = frames(&status.replica)?.replicas;
             replica.name.clone_from(&status.replica);
         }
         let primary = statuses.iter().find_map(|status| status.view.as_ref()).map(|view| view.primary.clone());
@@ -175,7 +176,7 @@ impl Bed {
         let primary = &self.replicas[self.primary];
         let made = join_all((0..count).map(|_| async {
             let body = self.content.json(0);
-            let request = http::with_body("POST", &primary.host, "/note", "Connection: close\r\n", &body);
+            let request = primary.service.with_body("POST", "/note", "Connection: close\r\n", &body);
             let (head, body) = primary.ask(&request).await?;
             let id = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|made| made["id"].as_u64());
             id.filter(|_| head.is_done()).ok_or_else(|| BenchError::Refused {
@@ -221,7 +222,7 @@ impl Bed {
         for note in &notes {
             let path = format!("/note/{}", note.id);
             let answers = try_join_all(self.replicas.iter().map(|replica| async {
-                let request = http::get(&replica.host, &path, "Connection: close\r\n");
+                let request = replica.service.get(&path, "Connection: close\r\n");
                 replica.ask(&request).await.map(|(_, body)| (replica.name.clone(), body))
             }));
             wrong.extend(note.check(&self.content, &answers.await?.into_iter().collect::<BTreeMap<_, _>>()));
@@ -245,25 +246,26 @@ impl Bed {
         let notes = self.notes.take();
         for note in notes {
             let path = format!("/note/{}", note.id);
-            primary.ask(&http::with_body("DELETE", &primary.host, &path, "Connection: close\r\n", "")).await?;
+            primary.ask(&primary.service.with_body("DELETE", &path, "Connection: close\r\n", "")).await?;
         }
         Ok(())
     }
 }
 
 impl Replica {
-    async fn resolve(name: String, host: String) -> Result<Replica, BenchError> {
+    async fn resolve(name: String, host: String, access: Access) -> Result<Replica, BenchError> {
         let unreachable = |source| BenchError::Unreachable { replica: host.clone(), source };
-        let found = lookup_host(&host).await.map_err(unreachable)?.next();
-        let service = found.ok_or_else(|| unreachable(std::io::ErrorKind::NotFound.into()))?;
-        let frames = frames(&name)?;
+        let mut frames = frames(&name)?;
+        (frames.token, frames.authority) = (access.token.clone(), access.authority.clone());
+        let address = host.parse().map_err(|error| unreachable(invalid(error)))?;
+        let service = Service::resolve(address, access).await.map_err(unreachable)?;
         Ok(Replica { name, host, service, frames })
     }
 
     /// Asks on a connection of its own.
     async fn ask(&self, request: &[u8]) -> Result<(http::Head, Vec<u8>), BenchError> {
         let answer = async {
-            let mut connection = Connection::open(self.service).await?;
+            let mut connection = Connection::open(&self.service).await?;
             let head = connection.ask(request).await?;
             Ok((head, connection.body(&head).to_vec()))
         };
@@ -271,7 +273,7 @@ impl Replica {
     }
 
     async fn status(&self) -> Result<Status, BenchError> {
-        let (_, body) = self.ask(&http::get(&self.host, "/status", "Connection: close\r\n")).await?;
+        let (_, body) = self.ask(&self.service.get("/status", "Connection: close\r\n")).await?;
         serde_json::from_slice(&body).map_err(|_| BenchError::Refused {
             replica: self.host.clone(),
             what: "GET /status",
@@ -282,10 +284,12 @@ impl Replica {
 
 /// How a replica of this address is asked by frames.
 fn frames(name: &str) -> Result<Options, BenchError> {
-    Options::new([name]).map_err(|error| BenchError::Unreachable {
-        replica: name.to_owned(),
-        source: std::io::Error::new(std::io::ErrorKind::InvalidInput, error),
-    })
+    let told = |error| BenchError::Unreachable { replica: name.to_owned(), source: invalid(error) };
+    Options::new([name]).map_err(told)
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
 }
 
 /// Binds a cluster on a loopback address that has its ports free.

@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
+
+use super::run::Access;
+use crate::config::Address;
+use crate::net::{Stream, tls};
 
 /// How long an answer may take: longer than any deadline of the service's own.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(15);
@@ -24,10 +28,21 @@ pub(super) type Phases = [f64; PHASES.len()];
 /// Names of the parts of `Server-Timing` that are counted, in the order in which they are stacked.
 pub(super) const PHASES: [&str; 7] = ["queue", "forward", "move", "replicate", "store", "update", "respond"];
 
+/// A replica's service.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    /// Its address as a request's Host names it.
+    host: Address,
+    /// The same, resolved.
+    at: SocketAddr,
+    /// What it wants of who asks.
+    access: Access,
+}
+
 /// A connection to a replica's service.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
 }
 
@@ -44,10 +59,44 @@ pub(super) struct Head {
     closes: bool,
 }
 
+impl Service {
+    pub(super) async fn resolve(host: Address, access: Access) -> io::Result<Service> {
+        let found = lookup_host((host.host(), host.port())).await?.next();
+        let at = found.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Service { host, at, access })
+    }
+
+    /// The request for a note, or of any path, with more fields.
+    pub(super) fn get(&self, path: &str, fields: &str) -> Vec<u8> {
+        format!("{}\r\n", self.head("GET", path, fields)).into_bytes()
+    }
+
+    /// A request with a body.
+    pub(super) fn with_body(&self, method: &str, path: &str, fields: &str, body: &str) -> Vec<u8> {
+        let (head, length) = (self.head(method, path, fields), body.len());
+        format!("{head}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+    }
+
+    fn head(&self, method: &str, path: &str, fields: &str) -> String {
+        let token = self.access.token.as_ref();
+        let authorization = token.map(|token| format!("Authorization: Bearer {}\r\n", token.as_str()));
+        let (host, authorization) = (&self.host, authorization.unwrap_or_default());
+        format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}{fields}")
+    }
+}
+
 impl Connection {
-    pub(super) async fn open(address: SocketAddr) -> io::Result<Connection> {
-        let stream = timeout(ANSWER_WAIT, TcpStream::connect(address)).await.map_err(|_| late())??;
+    pub(super) async fn open(service: &Service) -> io::Result<Connection> {
+        timeout(ANSWER_WAIT, Connection::connect(service)).await.map_err(|_| late())?
+    }
+
+    async fn connect(Service { host, at, access }: &Service) -> io::Result<Connection> {
+        let stream = TcpStream::connect(at).await?;
         stream.set_nodelay(true)?;
+        let mut stream: Stream = Box::new(stream);
+        if let Some(authority) = &access.authority {
+            stream = tls::connect(authority, host.host(), stream).await?;
+        }
         Ok(Connection { stream, input: Vec::with_capacity(4096) })
     }
 
@@ -88,17 +137,6 @@ impl Head {
     pub(super) fn keeps(&self) -> bool {
         !self.closes
     }
-}
-
-/// The request for a note, or of any path.
-pub(super) fn get(host: &str, path: &str, clients: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{clients}\r\n").into_bytes()
-}
-
-/// A request with a body.
-pub(super) fn with_body(method: &str, host: &str, path: &str, clients: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{clients}Content-Length: {length}\r\n\r\n{body}").into_bytes()
 }
 
 /// The stable word of a failure's body; the status where there is none.
@@ -161,6 +199,20 @@ mod tests {
 
     const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 12\r\nServer-Timing: queue;dur=0.5, forward;dur=1.25, \
                           replicate;dur=2, store;dur=1, update;dur=2, respond;dur=0.01, total;dur=3.76\r\n\r\n{\"res\":200}\n";
+
+    #[tokio::test]
+    async fn requests_name_the_service_and_show_its_token() {
+        let host: Address = "127.0.0.1:9988".parse().unwrap();
+        let mut service = Service::resolve(host, Access::default()).await.unwrap();
+        let read = service.get("/note/1", "Connection: close\r\n");
+        assert_eq!(read, b"GET /note/1 HTTP/1.1\r\nHost: 127.0.0.1:9988\r\nConnection: close\r\n\r\n");
+        service.access.token = Some("secret".into());
+        assert_eq!(
+            String::from_utf8(service.with_body("PUT", "/note/1", "", "{}")).unwrap(),
+            "PUT /note/1 HTTP/1.1\r\nHost: 127.0.0.1:9988\r\nAuthorization: Bearer secret\r\nContent-Length: 2\r\n\r\n{}"
+        );
+        assert!(!format!("{service:?}").contains("secret"));
+    }
 
     #[test]
     fn an_answer_is_read_once_it_is_complete() {

@@ -47,7 +47,7 @@ pub use plan::{CONNECTIONS_MAX, Effort, Spoken, Wishes};
 pub use result::{
     Check, Machine, Measured, Percentiles, RESULT_FILE, RESULT_VERSION, Round, RoundTrips, RunResult, ScenarioResult,
 };
-pub use run::{Options, Outcome, run};
+pub use run::{Access, Options, Outcome, Target, run};
 pub use threshold::{Missed, Threshold, ThresholdError};
 
 use crate::cluster::ClusterError;

@@ -19,6 +19,8 @@ use super::summary;
 use super::tally::Tally;
 use super::threshold::Threshold;
 use super::{BenchError, report, table};
+use crate::client::Token;
+use crate::config::Authority;
 
 /// Wrong notes that are told of each cluster; more say no more.
 const WRONG_TOLD_MAX: usize = 20;
@@ -34,12 +36,30 @@ pub struct Options {
     pub replicas: usize,
     /// Size of a note's JSON in bytes.
     pub note_bytes: usize,
-    /// HTTP services of a cluster that runs; empty for own clusters.
-    pub target: Vec<String>,
+    /// A cluster that runs; none for own clusters.
+    pub target: Option<Target>,
     /// Where own clusters keep their data, in a folder that is removed afterwards.
     pub data: PathBuf,
     /// What must not be.
     pub thresholds: Vec<Threshold>,
+}
+
+/// A cluster that runs.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The HTTP services of all its replicas.
+    pub services: Vec<String>,
+    /// What they want of who asks.
+    pub access: Access,
+}
+
+/// What replicas want of who asks; by default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The token to show, where they ask for one.
+    pub token: Option<Token>,
+    /// Who must have signed their certificates, where they speak TLS.
+    pub authority: Option<Authority>,
 }
 
 /// What came of it.
@@ -90,8 +110,8 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Ou
     let (tallies, checks) = measured?;
     ended?;
     drop(progress);
-    let measured =
-        Measured { replicas, target: options.target.clone(), rounds: plan.rounds, note_bytes: options.note_bytes };
+    let target = options.target.as_ref().map(|target| target.services.clone()).unwrap_or_default();
+    let measured = Measured { replicas, target, rounds: plan.rounds, note_bytes: options.note_bytes };
     let scenarios = summary::scenarios(&plan, &tallies, replicas);
     let mut result = RunResult {
         version: RESULT_VERSION,
@@ -112,10 +132,8 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()>) -> Result<Ou
 
 /// The plan, and the target where there is one: it tells its mode.
 async fn planned(options: &Options, content: &Content) -> Result<(Plan, Option<Bed>), BenchError> {
-    if options.target.is_empty() {
-        return Ok((Plan::new(options.effort, &options.wishes)?, None));
-    }
-    let bed = Bed::of_target(&options.target, content.clone()).await?;
+    let Some(target) = &options.target else { return Ok((Plan::new(options.effort, &options.wishes)?, None)) };
+    let bed = Bed::of_target(target, content.clone()).await?;
     let plan = Plan::for_target(bed.setup.mode, options.effort, &options.wishes)?;
     Ok((plan, Some(bed)))
 }
@@ -187,7 +205,7 @@ fn machine(options: &Options) -> Machine {
     Machine {
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         system: format!("{} {} {}", std::env::consts::OS, release.trim(), std::env::consts::ARCH),
-        data: options.target.is_empty().then(|| options.data.display().to_string()),
+        data: options.target.is_none().then(|| options.data.display().to_string()),
     }
 }
 
@@ -202,7 +220,7 @@ impl Folder {
     fn make(options: &Options) -> Result<Folder, BenchError> {
         let path = options.data.join(format!("primacy-bench-{}", std::process::id()));
         fs::create_dir_all(&path).map_err(|source| BenchError::Folder { path: path.clone(), source })?;
-        let in_memory = options.target.is_empty() && is_in_memory(&path);
+        let in_memory = options.target.is_none() && is_in_memory(&path);
         Ok(Folder { path, in_memory })
     }
 }

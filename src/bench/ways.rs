@@ -3,7 +3,7 @@
 use std::io;
 
 use super::bed::Bed;
-use super::http::{self, ANSWER_WAIT, Connection, Phases};
+use super::http::{self, ANSWER_WAIT, Connection, Phases, Service};
 use super::scenario::{By, Clients, Scenario};
 use crate::client::{self, Cause, Client, Effect, Options};
 use crate::note::{Note, NoteId};
@@ -72,7 +72,7 @@ impl Ways {
         match (&mut self.kind, self.clients) {
             (_, Clients::New) => {}
             (Kind::Http(connections), Clients::Kept) => {
-                connections[place] = Connection::open(bed.replicas[place].service).await.ok();
+                connections[place] = Connection::open(&bed.replicas[place].service).await.ok();
             }
             (Kind::Frames(_, clients), Clients::Kept) => drop(clients[place].ping().await),
         }
@@ -90,13 +90,13 @@ impl Ways {
     pub(super) async fn ask(&mut self, bed: &Bed, place: usize, ask: Ask<'_>) -> Result<Option<Phases>, Failed> {
         match &mut self.kind {
             Kind::Http(connections) => {
-                let replica = &bed.replicas[place];
-                let request = request(&replica.host, ask, self.clients);
+                let service = &bed.replicas[place].service;
+                let request = request(service, ask, self.clients);
                 let mut connection = match connections[place].take() {
                     Some(connection) => connection,
                     None => {
                         self.opened += 1;
-                        Connection::open(replica.service).await.map_err(|error| lost(&error))?
+                        Connection::open(service).await.map_err(|error| lost(&error))?
                     }
                 };
                 let head = connection.ask(&request).await.map_err(|error| lost(&error))?;
@@ -131,14 +131,14 @@ fn options(replica: &Options, keys: bool) -> Options {
     options
 }
 
-fn request(host: &str, ask: Ask<'_>, clients: Clients) -> Vec<u8> {
+fn request(service: &Service, ask: Ask<'_>, clients: Clients) -> Vec<u8> {
     let field = match clients {
         Clients::Kept => "",
         Clients::New => "Connection: close\r\n",
     };
     match ask {
-        Ask::Get(id) => http::get(host, &format!("/note/{id}"), field),
-        Ask::Put(id, json) => http::with_body("PUT", host, &format!("/note/{id}"), field, json),
+        Ask::Get(id) => service.get(&format!("/note/{id}"), field),
+        Ask::Put(id, json) => service.with_body("PUT", &format!("/note/{id}"), field, json),
     }
 }
 

@@ -8,9 +8,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use primacy::bench::{self, CONNECTIONS_MAX, Comparison, Effort, Options, RunResult, Spoken, Threshold, Wishes};
+use primacy::bench::{
+    self, Access, CONNECTIONS_MAX, Comparison, Effort, Options, RunResult, Spoken, Target, Threshold, Wishes,
+};
+use primacy::client::Token;
 use primacy::protocol::ids::REPLICAS_MAX;
 
+use super::call::{self, CallError};
 use super::run::{Failure, runtime};
 use super::signals;
 
@@ -96,10 +100,16 @@ struct BenchFlags {
     /// Size of a note's JSON
     #[arg(long, value_name = "BYTES", default_value_t = 250, value_parser = |text: &str| within(text, 64_usize, 1_000_000))]
     note_bytes: usize,
-    /// Measure a cluster that runs, without TLS or tokens: the HTTP services of all its replicas. Frames go to the replicas'
-    /// own addresses, which the services tell
+    /// Measure a cluster that runs: the HTTP services of all its replicas. Frames go to the replicas' own addresses, which
+    /// the services tell
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', conflicts_with_all = ["delays", "replicas", "data"])]
     target: Vec<String>,
+    /// File with the token to show, the first one in it, where the target asks for one
+    #[arg(long, value_name = "FILE", requires = "target")]
+    token_file: Option<PathBuf>,
+    /// File with the certificates of those who may have signed the target's, where it speaks TLS
+    #[arg(long, value_name = "FILE", requires = "target")]
+    ca: Option<PathBuf>,
     /// Where own clusters keep their data while they run [default: the system's folder for temporary files]
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
@@ -128,9 +138,9 @@ fn within<T: FromStr + PartialOrd + Display>(text: &str, least: T, most: T) -> R
 }
 
 impl BenchFlags {
-    fn options(&self) -> Options {
+    fn options(&self) -> Result<Options, CallError> {
         let us = |ms: &f64| (ms * 1000.0).round() as u64;
-        Options {
+        Ok(Options {
             effort: match (self.quick, self.full) {
                 (true, _) => Effort::Quick,
                 (_, true) => Effort::Full,
@@ -151,10 +161,19 @@ impl BenchFlags {
             },
             replicas: self.replicas,
             note_bytes: self.note_bytes,
-            target: self.target.clone(),
+            target: self.target()?,
             data: self.data.clone().unwrap_or_else(env::temp_dir),
             thresholds: self.fail_if.clone(),
+        })
+    }
+
+    fn target(&self) -> Result<Option<Target>, CallError> {
+        if self.target.is_empty() {
+            return Ok(None);
         }
+        let token = call::token_in(self.token_file.as_ref())?.map(Token::from);
+        let access = Access { token, authority: call::authority_in(self.ca.as_ref())? };
+        Ok(Some(Target { services: self.target.clone(), access }))
     }
 }
 
@@ -169,7 +188,7 @@ pub(super) fn bench(args: &BenchArgs) -> Result<(), Failure> {
 }
 
 fn measure(flags: &BenchFlags) -> Result<(), Failure> {
-    let options = flags.options();
+    let options = flags.options()?;
     let outcome = runtime()?.block_on(async {
         let stop = signals::interrupt().map_err(Failure::Start)?;
         Ok::<_, Failure>(bench::run(&options, stop).await?)
@@ -213,7 +232,7 @@ mod tests {
     #[test]
     fn flags_become_options() {
         let args = parse(&["--quick", "--delays", "0,2.5", "--duration", "0.2", "--fail-if", "a p99 > 5ms"]).unwrap();
-        let options = args.flags.options();
+        let options = args.flags.options().unwrap();
         assert_eq!(options.effort, Effort::Quick);
         assert_eq!(options.wishes.delays_us, Some(vec![0, 2_500]));
         assert_eq!(options.wishes.window, Some(Duration::from_millis(200)));
@@ -235,6 +254,8 @@ mod tests {
             &["--quick", "--full"],
             &["--fail-if", "p99"],
             &["--target", "a:1", "--replicas", "3"],
+            &["--ca", "ca.pem"],
+            &["--token-file", "primacy.tokens"],
             &["compare", "a"],
         ] {
             assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");

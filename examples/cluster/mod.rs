@@ -7,6 +7,10 @@ pub(crate) mod replicas;
 use std::io;
 use std::process::ExitCode;
 
+/// The program's allocator: what is measured shall be what runs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {

@@ -58,7 +58,7 @@
 //!   `hex` shows bytes; `port` is how a connection talks to its replica's loop.
 //! * `replication`: the state machine. `event` and `action` are its two sides; `replica` its state and dispatch; `client`
 //!   takes requests, `remote_write` and `local_write` are the modes, `write` makes records and `update` spreads them;
-//!   `record` keeps them, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view
+//!   `record` keeps them in `record/pages`, `read` and `wait` answer, `keys` makes retries safe, `recovery` begins a view
 //!   by what `reports` hold, `join` copies.
 //! * `membership`: who is in the view. The `controller` decides: `controller/event` is its interface, `controller/leave`
 //!   says who leaves, `controller/next` what view follows, `controller/grant` who may read, `controller/voters` who

@@ -1,9 +1,12 @@
 //! What a replica keeps of its items: the newest committed record of each, and of some a chain of pending ones.
 
+mod pages;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ops::Bound;
 
+use self::pages::Pages;
 use crate::note::{Note, NoteId};
 use crate::protocol::ids::{Epoch, REPLICAS_MAX, ReplicaId, RequestId, Version};
 use crate::protocol::record::{Record, Value};
@@ -12,7 +15,7 @@ use crate::protocol::record::{Record, Value};
 #[derive(Debug, Default)]
 pub struct Items {
     /// The newest record of each item that is known to be committed. Deletions are not kept (W6).
-    clean: BTreeMap<NoteId, Record>,
+    clean: Pages,
     /// Records that may or may not be committed. No chain is empty.
     chains: BTreeMap<NoteId, Chain>,
     /// How many clean records name each replica as the item's primary.
@@ -81,23 +84,22 @@ impl Items {
     /// The joiner is in sync: committed deletions need be kept no more.
     pub fn end_joining(&mut self) {
         if std::mem::take(&mut self.keeps_deletions) {
-            let is_deleted = |record: &Record| record.value == Value::Deleted;
-            for (_, deletion) in self.clean.extract_if(.., |_, record| is_deleted(record)) {
-                self.owned[deletion.primary.index()] -= 1;
-            }
+            let deletions = self.committed_from(NoteId::SEQUENCE).filter(|record| record.value == Value::Deleted);
+            let deletions: Vec<NoteId> = deletions.map(|record| record.id).collect();
+            deletions.into_iter().for_each(|id| self.forget(id));
         }
     }
 
     /// Takes over the newest record of each item of `others` that is newer than the one here.
     pub fn absorb(&mut self, others: Items) {
-        if self.clean.is_empty() && self.chains.is_empty() {
+        if self.clean.len() == 0 && self.chains.is_empty() {
             *self = Items { keeps_deletions: self.keeps_deletions, ..others };
             return;
         }
         let newest = others.chains.into_values().filter_map(|mut chain| chain.records.pop());
-        let records = others.clean.into_values().chain(newest.map(|pending| pending.record));
+        let records = others.clean.into_records().chain(newest.map(|pending| pending.record));
         for record in records {
-            if self.clean.get(&record.id).is_none_or(|here| here.version < record.version) {
+            if self.clean.get(record.id).is_none_or(|here| here.version < record.version) {
                 self.make_clean(record);
             }
         }
@@ -118,12 +120,12 @@ impl Items {
 
     /// The newest record, pending or clean.
     pub fn newest(&self, id: NoteId) -> Option<&Record> {
-        self.chains.get(&id).and_then(Chain::newest).or_else(|| self.clean.get(&id))
+        self.chains.get(&id).and_then(Chain::newest).or_else(|| self.clean.get(id))
     }
 
     /// The newest committed record; none also where the item was deleted.
     pub fn committed(&self, id: NoteId) -> Option<&Record> {
-        self.clean.get(&id)
+        self.clean.get(id)
     }
 
     /// The newest version where it is pending.
@@ -139,7 +141,7 @@ impl Items {
     /// The record of this item in this version.
     pub fn get(&self, id: NoteId, version: Version) -> Option<&Record> {
         let pending = self.chains.get(&id).and_then(|chain| chain.find(version));
-        pending.or_else(|| self.clean.get(&id).filter(|it| it.version == version))
+        pending.or_else(|| self.clean.get(id).filter(|it| it.version == version))
     }
 
     /// The chains of this item and those after it, by item.
@@ -159,7 +161,7 @@ impl Items {
     }
 
     fn keep(&mut self, record: Record, stored: bool) {
-        if self.clean.get(&record.id).is_some_and(|clean| clean.version >= record.version) {
+        if self.clean.get(record.id).is_some_and(|clean| clean.version >= record.version) {
             return;
         }
         let chain = self.chains.entry(record.id);
@@ -211,25 +213,28 @@ impl Items {
 
     fn make_clean(&mut self, record: Record) -> bool {
         let deleted = record.value == Value::Deleted;
-        let before = match deleted && !self.keeps_deletions {
-            true => self.clean.remove(&record.id),
-            false => {
-                self.owned[record.primary.index()] += 1;
-                self.clean.insert(record.id, record)
-            }
-        };
-        if let Some(before) = before {
+        if deleted && !self.keeps_deletions {
+            self.forget(record.id);
+            return deleted;
+        }
+        self.owned[record.primary.index()] += 1;
+        if let Some(before) = self.clean.insert(record) {
             self.owned[before.primary.index()] -= 1;
         }
         deleted
     }
 
+    fn forget(&mut self, id: NoteId) {
+        if let Some(before) = self.clean.remove(id) {
+            self.owned[before.primary.index()] -= 1;
+        }
+    }
+
     /// The committed notes after `after`, by id.
     pub fn notes_after(&self, after: NoteId) -> impl Iterator<Item = (NoteId, &Note)> {
-        let range = (Bound::Excluded(after), Bound::Unbounded);
-        self.clean.range(range).filter_map(|(id, record)| match &record.value {
-            Value::Note(note) => Some((*id, note)),
-            Value::Deleted | Value::Next(_) => None,
+        self.clean.from(after).filter_map(move |record| match &record.value {
+            Value::Note(note) if record.id > after => Some((record.id, note)),
+            _ => None,
         })
     }
 
@@ -239,33 +244,31 @@ impl Items {
         self.chains.range(range).filter_map(|(id, chain)| Some((*id, chain.newest()?.version)))
     }
 
-    /// All committed records after `after`, by id, the id sequence first.
+    /// All committed records from `from` on, by id, the id sequence first.
     pub fn committed_from(&self, from: NoteId) -> impl Iterator<Item = &Record> {
-        self.clean.range(from..).map(|(_, record)| record)
+        self.clean.from(from)
     }
 
     /// Of each item from `from` on, by id, the newest record that was handed to the store or is committed: what a snapshot
     /// of the store holds.
     pub fn stored_from(&self, from: NoteId) -> impl Iterator<Item = &Record> {
-        let mut clean = self.clean.range(from..).peekable();
+        let mut clean = self.clean.from(from).peekable();
         let chains = self.chains.range(from..).filter_map(|(id, chain)| Some((*id, chain.newest_stored()?)));
         let mut chains = chains.peekable();
         std::iter::from_fn(move || match (clean.peek(), chains.peek()) {
-            (Some((clean_id, _)), Some((chain_id, _))) if *clean_id == chain_id => {
+            (Some(record), Some((id, _))) if record.id == *id => {
                 clean.next();
                 chains.next().map(|(_, record)| record)
             }
-            (Some((clean_id, _)), Some((chain_id, _))) if *clean_id > chain_id => {
-                chains.next().map(|(_, record)| record)
-            }
-            (Some(_), _) => clean.next().map(|(_, record)| record),
+            (Some(record), Some((id, _))) if record.id > *id => chains.next().map(|(_, record)| record),
+            (Some(_), _) => clean.next(),
             (None, _) => chains.next().map(|(_, record)| record),
         })
     }
 
     /// How many notes are committed.
     pub fn notes(&self) -> u64 {
-        let sequence = u64::from(self.clean.contains_key(&NoteId::SEQUENCE));
+        let sequence = u64::from(self.clean.get(NoteId::SEQUENCE).is_some());
         self.clean.len() as u64 - sequence
     }
 

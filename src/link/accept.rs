@@ -1,5 +1,6 @@
 //! The accepting end of a link: has the caller greeted, then passes messages on, each once, and says what it got.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -135,18 +136,21 @@ impl<'a> Receiver<'a> {
     }
 
     async fn receive(&mut self) -> Result<std::convert::Infallible, Reason> {
+        let (mut stop, mut current, connection) = (self.stop.clone(), self.replaced.clone(), self.place.connection());
+        // Kept from turn to turn: to wait anew for the same costs more than the rest of a turn.
+        let mut stopped = pin!(told(&mut stop));
+        let mut replaced = pin!(replaced(&mut current, connection));
         loop {
             let envelopes = self.cut()?;
             self.pass_on(envelopes).await?;
             if self.owed.at.is_some_and(|at| at <= Instant::now()) {
                 self.say_got().await?;
             }
-            let connection = self.place.connection();
             self.input.reserve(READ_BYTES);
             tokio::select! {
                 biased;
-                () = told(&mut self.stop) => return Err(Reason::Stopped),
-                () = replaced(&mut self.replaced, connection) => return Err(Reason::Replaced),
+                () = &mut stopped => return Err(Reason::Stopped),
+                () = &mut replaced => return Err(Reason::Replaced),
                 read = self.stream.read_buf(&mut self.input) => match read? {
                     0 => return Err(Reason::Closed),
                     _ => continue,

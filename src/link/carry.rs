@@ -1,5 +1,7 @@
 //! One greeted connection at work: sends what the window holds, and takes what the peer has got.
 
+use std::pin::pin;
+
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::watch;
@@ -58,6 +60,10 @@ impl<'a> Carrier<'a> {
         mut stop: watch::Receiver<bool>,
     ) -> Reason {
         let mut codec = codec::length_delimited();
+        let link = self.link;
+        // Kept from turn to turn: to wait anew for the same costs more than the rest of a turn.
+        let mut stopped = pin!(told(&mut stop));
+        let mut woken = pin!(link.wake.notified());
         loop {
             if let Err(reason) = self.take_gots(input, &mut codec) {
                 return reason;
@@ -65,10 +71,13 @@ impl<'a> Carrier<'a> {
             if let Some(reason) = self.refill() {
                 return reason;
             }
-            let (deadline, overdue) = self.deadline();
+            let deadline = match self.deadline() {
+                Some((at, reason)) if at <= Instant::now() => return reason,
+                deadline => deadline.map(|(at, _)| at),
+            };
             tokio::select! {
                 biased;
-                () = told(&mut stop), if self.stop_at.is_none() => {
+                () = &mut stopped, if self.stop_at.is_none() => {
                     self.stop_at = Some(Instant::now() + FLUSH_WAIT);
                 }
                 read = reader.read_buf(input) => match read {
@@ -76,13 +85,14 @@ impl<'a> Carrier<'a> {
                     Ok(0) => return Reason::Closed,
                     Ok(_) => {}
                 },
-                () = self.alarm.at(deadline) => if let Some(reason) = overdue { return reason },
                 written = writer.write_buf(&mut self.output), if !self.output.is_empty() => match written {
                     Err(error) => return error.into(),
                     Ok(_) => self.stalls_at = Some(Instant::now() + PROGRESS_WAIT),
                 },
-                () = self.link.wake.notified() => {}
+                () = &mut woken => woken.set(link.wake.notified()),
                 () = self.timer.awake_at(self.next_due), if self.output.is_empty() => {}
+                // Last: what is written at once needs no alarm, which would go off later, for nothing.
+                () = self.alarm.at(deadline) => {}
             }
         }
     }
@@ -129,15 +139,14 @@ impl<'a> Carrier<'a> {
     }
 
     /// When the connection is over where nothing happens, and why.
-    fn deadline(&self) -> (Option<Instant>, Option<Reason>) {
+    fn deadline(&self) -> Option<(Instant, Reason)> {
         let awaiting = self.awaiting_since.map(|since| since + PROGRESS_WAIT);
         let deadlines = [
             (self.stalls_at, Reason::Silent("the peer reads nothing")),
             (awaiting, Reason::Silent("the peer gets nothing")),
             (self.stop_at, Reason::Stopped),
         ];
-        let soonest = deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at);
-        soonest.unzip()
+        deadlines.into_iter().filter_map(|(at, reason)| Some((at?, reason))).min_by_key(|(at, _)| *at)
     }
 }
 

@@ -134,7 +134,7 @@ impl Consensus {
         let machine = StateMachine::new(store.clone(), output);
         let (view, members) = (machine.newest(), machine.members().clone());
         let config = Arc::new(config(me, times).validate()?);
-        let pace = Pace::new(Duration::from_nanos(times.failure));
+        let pace = Pace::default();
         let raft = pace.start(Raft::new(store.id().0, config, network, store.clone(), machine)).await?;
         let metrics = raft.server_metrics();
         Ok(Started { consensus: Consensus { raft, store, addresses, pace }, calls, view, members, metrics })
@@ -229,6 +229,17 @@ impl Consensus {
         if let Err(error) = self.raft.trigger().elect().await {
             tracing::debug!(%error, "no votes were asked for");
         }
+    }
+
+    /// Whether something of the log may not have reached everybody. Learners hear nothing but by [`Consensus::spread`].
+    pub(super) fn has_laggards(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let Some(reached) = &metrics.replication else { return false };
+        let has_all = |id| reached.get(id).copied().flatten().map(|last| last.index) == metrics.last_log_index;
+        let members = metrics.membership_config.membership();
+        let (mut nodes, mut learners) = (members.nodes(), members.learner_ids());
+        learners.next().is_some() || !nodes.all(|(id, _)| *id == metrics.id || has_all(id))
     }
 
     /// Moves on whatever of the log has not reached everybody, learners too.

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::{History, SnapshotMeta, ViewLog, Vote};
+use crate::clock::Moment;
 use crate::protocol::ids::{ConsensusId, ReplicaId};
 use crate::protocol::message::{Payload, RaftKind};
 
@@ -52,6 +53,7 @@ pub(in crate::membership) struct Pending {
 /// A call that waits for its answer.
 #[derive(Debug)]
 struct Waiting {
+    since: Moment,
     to: ReplicaId,
     target: ConsensusId,
     answer: oneshot::Sender<Payload>,
@@ -61,14 +63,20 @@ impl Pending {
     /// Numbers a call that goes out, and forgets those that nobody waits for.
     pub(in crate::membership) fn add(
         &mut self,
+        now: Moment,
         to: ReplicaId,
         target: ConsensusId,
         answer: oneshot::Sender<Payload>,
     ) -> u64 {
         self.calls.retain(|_, waiting| !waiting.answer.is_closed());
         self.last += 1;
-        self.calls.insert(self.last, Waiting { to, target, answer });
+        self.calls.insert(self.last, Waiting { since: now, to, target, answer });
         self.last
+    }
+
+    /// Gives up calls that have waited for so many nanoseconds.
+    pub(in crate::membership) fn expire(&mut self, now: Moment, patience: u64) {
+        self.calls.retain(|_, waiting| now.nanos_since(waiting.since) <= patience);
     }
 
     /// An answer came from this voter.
@@ -125,7 +133,7 @@ enum CallError {
     Full,
     #[error("no answer came in time")]
     Late,
-    #[error("the link to it was cut, or this replica stops")]
+    #[error("no answer came in time, the link to it was cut, or this replica stops")]
     Lost,
     #[error("the call or its answer is no JSON of the expected shape: {0}")]
     Json(#[from] serde_json::Error),
@@ -198,5 +206,26 @@ impl RaftNetwork<ViewLog> for Peer {
 
     fn backoff(&self) -> Backoff {
         Backoff::new(std::iter::repeat(self.network.rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_waits_for_too_long_is_given_up_and_its_answer_counts_for_nothing() {
+        let mut pending = Pending::default();
+        let (target, at) = (ConsensusId(7), |ms: u64| Moment(ms * 1_000_000));
+        let (old, mut given_up) = oneshot::channel();
+        let (new, mut answered) = oneshot::channel();
+        let first = pending.add(at(0), ReplicaId(1), target, old);
+        let second = pending.add(at(500), ReplicaId(1), target, new);
+        pending.expire(at(1_001), 1_000_000_000);
+        assert_eq!(given_up.try_recv().unwrap_err(), oneshot::error::TryRecvError::Closed);
+        let payload = || Payload(serde_json::value::to_raw_value("an answer").unwrap());
+        pending.answer(first, target, payload());
+        pending.answer(second, target, payload());
+        assert_eq!(answered.try_recv().unwrap().0.get(), "\"an answer\"");
     }
 }

@@ -1,14 +1,17 @@
 //! What the consensus library runs on: tokio, but for its ticks and its calls' deadlines.
 //!
-//! It looks at the time when it is told to: a timer of its own would wake an idle replica as often again. And
-//! its calls wait longer than its own times say: where a machine is busy, answers come late, and a group whose calls end
-//! before any answer never elects anybody.
+//! It looks at the time when it is told to: a timer of its own would wake an idle replica as often again. And its calls
+//! end when [`Pending`](super::Pending) gives them up: to set three timers for each heartbeat costs as much as to send it,
+//! and where a machine is busy, answers come later than the library's own times say; a group whose calls end before any
+//! answer never elects anybody.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{Either, Map};
 use openraft::{AsyncRuntime, TokioRuntime};
 use tokio::sync::Notify;
 
@@ -18,18 +21,12 @@ tokio::task_local! {
 }
 
 /// The pace of one member of the group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Pace {
     tick: Arc<Notify>,
-    /// The least deadline of a call.
-    patience: Duration,
 }
 
 impl Pace {
-    pub(super) fn new(patience: Duration) -> Pace {
-        Pace { tick: Arc::default(), patience }
-    }
-
     /// Lets the library look at the time.
     pub(super) fn tick(&self) {
         self.tick.notify_waiters();
@@ -42,7 +39,8 @@ impl Pace {
 }
 
 /// Of a member that was begun by [`Pace::start`], [`AsyncRuntime::sleep_until`], which the library uses for its ticks
-/// alone, sleeps until the next [`Pace::tick`]; [`AsyncRuntime::timeout`], which it uses for its calls alone, has patience.
+/// alone, sleeps until the next [`Pace::tick`]; [`AsyncRuntime::timeout`], which it uses for its calls alone, waits for their
+/// end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::membership) struct Runtime;
 
@@ -52,7 +50,8 @@ impl AsyncRuntime for Runtime {
     type Sleep = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
     type Instant = <TokioRuntime as AsyncRuntime>::Instant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
-    type Timeout<R, T: Future<Output = R> + Send> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
+    type Timeout<R, T: Future<Output = R> + Send> =
+        Either<<TokioRuntime as AsyncRuntime>::Timeout<R, T>, Map<T, fn(R) -> Result<R, Self::TimeoutError>>>;
     type ThreadLocalRng = <TokioRuntime as AsyncRuntime>::ThreadLocalRng;
     type OneshotSender<T: Send> = <TokioRuntime as AsyncRuntime>::OneshotSender<T>;
     type OneshotReceiverError = <TokioRuntime as AsyncRuntime>::OneshotReceiverError;
@@ -81,12 +80,14 @@ impl AsyncRuntime for Runtime {
     }
 
     fn timeout<R, F: Future<Output = R> + Send>(duration: Duration, future: F) -> Self::Timeout<R, F> {
-        let patience = PACE.try_with(|pace| pace.patience).unwrap_or_default();
-        TokioRuntime::timeout(duration.max(patience), future)
+        match PACE.try_with(|_| ()) {
+            Ok(()) => Either::Right(future.map(Ok)),
+            Err(_) => Either::Left(TokioRuntime::timeout(duration, future)),
+        }
     }
 
     fn timeout_at<R, F: Future<Output = R> + Send>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout_at(deadline, future)
+        Either::Left(TokioRuntime::timeout_at(deadline, future))
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {

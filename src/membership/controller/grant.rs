@@ -86,8 +86,10 @@ impl Controller {
         let Times { confirm_every, .. } = self.setup.times;
         let nobody_asks = !lead.active || (lead.grants.asked.is_empty() && !lead.grants.wanted);
         let pause = if presses || self.beats { confirm_every } else { self.setup.times.patient_heartbeat() };
+        // A question that nobody answers is given up; an answer that comes later counts for nothing.
+        let pause = if lead.grants.confirming.is_some() { self.setup.times.failure } else { pause };
         let due = super::later(lead.grants.confirmed_at, pause);
-        if lead.grants.confirming.is_some() || (nobody_asks && !self.beats) || !self.reached(due) {
+        if (nobody_asks && !self.beats) || !self.reached(due) {
             return;
         }
         let (now, number) = (self.now, self.next_number());

@@ -29,10 +29,13 @@ impl Task {
                 consensus.propose(follows, view).await;
                 Input::Answered(Event::Decided { number })
             }),
-            Action::Confirm { number } => self.spawn(async move {
-                let leads = tokio::time::timeout(patience, consensus.confirm()).await.unwrap_or(false);
-                Input::Answered(Event::Confirmed { number, leads })
-            }),
+            Action::Confirm { number } => {
+                self.calls_soon = true;
+                self.spawn(async move {
+                    let leads = consensus.confirm().await;
+                    Input::Answered(Event::Confirmed { number, leads })
+                });
+            }
             Action::ReplaceVoter { number, voter } => self.spawn(async move {
                 match tokio::time::timeout(REPLACEMENT_FAILURE_TIMEOUTS * patience, consensus.replace_voter(voter))
                     .await

@@ -41,11 +41,12 @@ impl Task {
         });
     }
 
-    /// The consensus library calls a peer.
+    /// The consensus library calls a peer. A heartbeat for it that waited for this goes first.
     pub(super) fn on_call(&mut self, call: Call) {
         let Some(cluster) = self.consensus.cluster() else { return };
         let Call { to, target, kind, payload, answer } = call;
-        let number = self.pending.add(to, target, answer);
+        self.send_held(std::iter::once(to).collect());
+        let number = self.pending.add(self.clock.now(), to, target, answer);
         let raft = Raft { call: number, from: self.consensus.id(), to: target, cluster, kind, payload };
         self.send(std::iter::once(to).collect(), raft);
     }

@@ -103,6 +103,10 @@ pub(super) struct Task {
     next_beat: Moment,
     /// Something is new that all shall hear of in a heartbeat at once.
     news: bool,
+    /// The last heartbeat, for those whom it shall reach with the next call.
+    held: Option<(ReplicaSet, Heartbeat)>,
+    /// Whether a majority is being asked, since the last heartbeat: each voter is about to be called.
+    calls_soon: bool,
     succession: Succession,
     /// The leader of the group, and whether this replica is it.
     leader: Option<ConsensusId>,
@@ -162,6 +166,8 @@ impl Task {
             last_beat: now,
             next_beat: now,
             news: true,
+            held: None,
+            calls_soon: false,
             succession: Succession::new(config.me, replicas, times, now),
             leader: None,
             leads: false,
@@ -270,22 +276,37 @@ impl Task {
         let (id, cluster) = (self.consensus.id(), self.consensus.cluster());
         let heartbeat = self.heartbeats.beat(now, &standing, id, cluster);
         let controller = self.leader.and_then(|leader| self.replica_of(leader));
-        let audience = match std::mem::take(&mut self.news) {
-            true => self.peers,
-            false => self.heartbeats.audience(controller, self.peers),
-        };
-        self.send(audience, heartbeat.clone());
+        let is_news = std::mem::take(&mut self.news);
+        let audience = if is_news { self.peers } else { self.heartbeats.audience(controller, self.peers) };
+        self.send_held(self.peers);
+        self.held = Some((audience, heartbeat.clone()));
+        self.calls_soon = false;
         if !self.cut_off && self.succession.tries(now) {
             self.consensus.tick();
         }
         let is_called = controller.is_some_and(|replica| replica != self.me && self.heartbeats.hears_lately(replica));
         let pause = if is_called { self.times.patient_heartbeat() } else { self.times.heartbeat };
         (self.last_beat, self.next_beat) = (now, later(now, pause));
-        if self.leads && heartbeat.nonce.is_multiple_of(HEARTBEATS_TO_SPREAD) {
+        self.pending.expire(now, self.times.failure);
+        if self.leads && heartbeat.nonce.is_multiple_of(HEARTBEATS_TO_SPREAD) && self.consensus.has_laggards() {
             let consensus = self.consensus.clone();
             tokio::spawn(async move { consensus.spread().await });
         }
         self.on_heartbeat(self.me, self.incarnation, heartbeat).await;
+        if is_news || !self.calls_soon {
+            self.send_held(self.peers);
+        }
+    }
+
+    /// Sends the last heartbeat to those of its audience whom it has not reached.
+    fn send_held(&mut self, to: ReplicaSet) {
+        let Some((audience, heartbeat)) = &mut self.held else { return };
+        let due: ReplicaSet = audience.iter().filter(|replica| to.contains(*replica)).collect();
+        due.iter().for_each(|replica| audience.remove(replica));
+        if !due.is_empty() {
+            let heartbeat = heartbeat.clone();
+            self.send(due, heartbeat);
+        }
     }
 
     /// The leader's call is answered. A heartbeat that is due soon goes with the answer, so that each end wakes once for

@@ -44,7 +44,7 @@ pub struct Disk {
 #[derive(Debug, Default)]
 struct Told {
     durable: u64,
-    switched: Option<StoreId>,
+    switches: u64,
     answered: u64,
     /// The cluster that the store was told of.
     cluster: Option<ClusterId>,
@@ -159,15 +159,7 @@ impl Storage {
     /// What the replica is told of the store's progress. A part that a snapshot wants is answered at once.
     pub(super) fn on_progress(&mut self, progress: Progress, replica: &Replica) -> Vec<Event> {
         let Storage::Disk(Disk { commands, told, .. }) = self else { return Vec::new() };
-        let mut events = Vec::new();
-        if progress.durable > told.durable {
-            told.durable = progress.durable;
-            events.push(Event::Durable { number: progress.durable });
-        }
-        if let Some(store) = progress.switched.filter(|store| told.switched != Some(*store)) {
-            told.switched = Some(store);
-            events.push(Event::Switched { store });
-        }
+        let events = told.news(&progress);
         if let Some(wanted) = progress.wanted.filter(|wanted| wanted.ask > told.answered) {
             told.answered = wanted.ask;
             commands.push_back(Command::Snapshot(chunk(&wanted, replica)));
@@ -181,6 +173,23 @@ impl Storage {
             Storage::Memory(_) => Ok(()),
             Storage::Disk(disk) => disk.store.close().await,
         }
+    }
+}
+
+impl Told {
+    /// What has not been told. The replica counts the copies that it has put in force, so each is told of, also where
+    /// several were since the last look.
+    fn news(&mut self, progress: &Progress) -> Vec<Event> {
+        let mut events = Vec::new();
+        if progress.durable > self.durable {
+            self.durable = progress.durable;
+            events.push(Event::Durable { number: progress.durable });
+        }
+        if let Some(store) = progress.switched {
+            let switches = std::mem::replace(&mut self.switches, progress.switches)..progress.switches;
+            events.extend(switches.map(|_| Event::Switched { store }));
+        }
+        events
     }
 }
 
@@ -220,4 +229,24 @@ fn records_from(from: NoteId, replica: &Replica) -> (Vec<Record>, bool) {
         records.push(record.clone());
     }
     (records, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_copy_that_was_put_in_force_is_told_also_where_nobody_looked_in_between() {
+        let mut told = Told::default();
+        let mut look = |durable, switched: u64, switches| {
+            let mut progress = Progress::default();
+            (progress.durable, progress.switches) = (durable, switches);
+            progress.switched = (switched > 0).then_some(StoreId(switched));
+            told.news(&progress).iter().map(|event| format!("{event:?}")).collect::<Vec<_>>()
+        };
+        assert_eq!(look(0, 0, 0), [""; 0]);
+        assert_eq!(look(7, 1, 1), ["Durable { number: 7 }", "Switched { store: StoreId(1) }"]);
+        assert_eq!(look(7, 1, 1), [""; 0]);
+        assert_eq!(look(7, 3, 3), ["Switched { store: StoreId(3) }"; 2], "two, the newest in force");
+    }
 }

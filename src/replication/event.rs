@@ -45,9 +45,10 @@ pub enum Event {
         /// [`super::action::Persist::number`].
         number: u64,
     },
-    /// The store has put the copy in the place of the old records ([`super::action::Action::SwitchStore`]).
+    /// The store has put a copy in the place of the old records. There is one for each
+    /// [`super::action::Action::SwitchStore`].
     Switched {
-        /// The store id drawn for it.
+        /// The store id drawn for the copy that is in force now.
         store: StoreId,
     },
     /// A new view was agreed.

@@ -113,6 +113,8 @@ pub struct Progress {
     pub wanted: Option<Wanted>,
     /// The copy that was put in force last; compare it with the id given with [`Command::BeginCopy`].
     pub switched: Option<StoreId>,
+    /// Copies put in force since the start.
+    pub switches: u64,
     /// Snapshots finished since the start.
     pub snapshots: u64,
     /// Why the store has ended.

@@ -259,7 +259,10 @@ impl Writer {
         let before = self.folder.replace_store(id)?;
         self.live.bytes = self.journal.bytes();
         self.background.submit(Job::RemoveFolder(before))?;
-        self.progress.send_modify(|progress| progress.switched = Some(id));
+        self.progress.send_modify(|progress| {
+            progress.switched = Some(id);
+            progress.switches += 1;
+        });
         Ok(())
     }
 

@@ -140,7 +140,8 @@ mod tests {
         let mut timer = ExactTimer::default();
         for awake in [false, true] {
             let mut least_late = Duration::MAX;
-            for _ in 0..50 {
+            // The least of many: whatever else the machine does, it lets one through.
+            for _ in 0..2_000 {
                 let due = Instant::now() + Duration::from_micros(1_300);
                 match awake {
                     true => timer.awake_until(due).await,
@@ -149,8 +150,10 @@ mod tests {
                 let now = Instant::now();
                 assert!(now >= due);
                 least_late = least_late.min(now - due);
+                if least_late < Duration::from_micros(500) {
+                    break;
+                }
             }
-            // The least of many: whatever else the machine does, it lets one through.
             assert!(least_late < Duration::from_micros(500), "{least_late:?} late at best, awake: {awake}");
         }
     }

@@ -83,6 +83,14 @@ impl Succession {
         }
     }
 
+    /// A vote was refused to somebody for what is known here and not there. That one may ask for ever in vain; and since the
+    /// library refuses without taking over its term, whoever asks more rarely is always one term late.
+    pub(super) fn on_refused(&mut self) {
+        if let Some(vain) = &mut self.vain {
+            (vain.terms, vain.tried) = (0, false);
+        }
+    }
+
     /// Whether the library shall look whether its time to ask for votes has come, where nobody leads. It is told so once for
     /// each term: what it is told while it is busy would make it ask twice. Who is first in config order goes on being that.
     pub(super) fn tries(&mut self, now: Moment) -> bool {
@@ -149,6 +157,20 @@ mod tests {
         assert!(!succession.tries(at(99_000)));
         succession.on_term(at(100_000), 10, false);
         assert!(succession.tries(at(100_320)), "it begins anew");
+    }
+
+    #[test]
+    fn who_refuses_a_vote_for_what_it_knows_asks_soon_again_itself() {
+        let mut succession = succession();
+        for term in 1..=9 {
+            succession.on_term(at(0), term, false);
+        }
+        assert!(!succession.tries(at(2_559)), "eight times as long as at first");
+        succession.on_refused();
+        assert!(succession.tries(at(2_559)));
+        succession.on_term(at(2_560), 10, false);
+        assert!(!succession.tries(at(2_879)));
+        assert!(succession.tries(at(2_880)), "with the other's term, before that one asks again");
     }
 
     #[test]

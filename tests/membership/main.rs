@@ -130,6 +130,25 @@ async fn views_are_agreed_over_round_trips_that_no_lease_outlasts() {
     cluster.check();
 }
 
+/// B comes before C in config order, lacks the newest view, and is not heard for a while: its terms are newer than C's, and its
+/// elections, all in vain, must not keep C from being elected. Which voter's id is larger counts too, and is drawn.
+#[tokio::test(start_paused = true)]
+async fn who_lacks_the_newest_view_keeps_nobody_from_being_elected() {
+    for cut_ms in (0..20_000).step_by(730) {
+        let mut cluster = Cluster::serving(3, 1_000).await;
+        cluster.kill(B).await;
+        cluster.until_in_sync(&[A, C]).await;
+        cluster.kill(A).await;
+        cluster.start(B).await;
+        cluster.block(B, C);
+        cluster.sleep(cut_ms).await;
+        cluster.heal();
+        let took = cluster.until_in_sync(&[B, C]).await;
+        println!("cut for {cut_ms} ms: in sync after {took} ms");
+        cluster.check();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_killed_come_back_with_what_they_had() {
     let mut cluster = Cluster::serving(3, 1_000).await;

@@ -72,6 +72,14 @@ pub(super) enum Unanswered {
     Raft(String),
 }
 
+/// The answer to a call of a peer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) payload: Payload,
+    /// The caller asked for a vote in vain, and lacks entries that are here.
+    pub(super) lacks: bool,
+}
+
 /// Why the group could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsensusError {
@@ -267,21 +275,25 @@ impl Consensus {
         cluster: ClusterId,
         kind: RaftKind,
         payload: Payload,
-    ) -> Result<Option<Payload>, Unanswered> {
+    ) -> Result<Option<Answer>, Unanswered> {
         let ours = self.store.adopt(cluster).await?;
         if ours != cluster {
             return Err(Unanswered::OtherCluster { theirs: cluster, ours });
         }
         let json = payload.0.get();
         let refused = |error: &dyn std::fmt::Display| Unanswered::Raft(error.to_string());
+        let mut lacks = false;
         let answer = match kind {
             RaftKind::Append => {
                 let answer = self.raft.append_entries(serde_json::from_str(json)?).await;
                 serde_json::value::to_raw_value(&answer.map_err(|error| refused(&error))?)?
             }
             RaftKind::Vote => {
-                let answer = self.raft.vote(serde_json::from_str(json)?).await;
-                serde_json::value::to_raw_value(&answer.map_err(|error| refused(&error))?)?
+                let request: VoteRequest<u64> = serde_json::from_str(json)?;
+                let asked_with = request.last_log_id;
+                let answer = self.raft.vote(request).await.map_err(|error| refused(&error))?;
+                lacks = !answer.vote_granted && asked_with < answer.last_log_id;
+                serde_json::value::to_raw_value(&answer)?
             }
             RaftKind::Snapshot => {
                 let WholeSnapshot { vote, meta, history } = serde_json::from_str(json)?;
@@ -291,7 +303,7 @@ impl Consensus {
             }
             RaftKind::Answer => return Ok(None),
         };
-        Ok(Some(Payload(answer)))
+        Ok(Some(Answer { payload: Payload(answer), lacks }))
     }
 
     /// The voters of a membership, at configured addresses.

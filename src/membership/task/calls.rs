@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Input, Task, report};
-use crate::membership::consensus::Call;
+use crate::membership::consensus::{Answer, Call};
 use crate::protocol::ids::ReplicaId;
 use crate::protocol::message::{Raft, RaftKind};
 
@@ -30,10 +30,10 @@ impl Task {
             let answer = consensus.answer(cluster, kind, payload).await;
             drop(permit);
             match answer {
-                Ok(Some(payload)) => {
+                Ok(Some(Answer { payload, lacks })) => {
                     let kind = RaftKind::Answer;
                     let raft = Raft { call, from: own, to: caller, cluster, kind, payload };
-                    report(&output, Input::Answer { to: from, raft, leads }).await;
+                    report(&output, Input::Answer { to: from, raft, leads, lacks }).await;
                 }
                 Ok(None) => {}
                 Err(error) => tracing::debug!(from = from.0, %error, "a call was not answered"),

@@ -56,6 +56,8 @@ pub(super) enum Input {
         raft: Raft,
         /// Whether it was the leader's.
         leads: bool,
+        /// Whether it was for a vote, refused for entries that are here and not there.
+        lacks: bool,
     },
     /// The group was founded, or not.
     Founded(Result<(), String>),
@@ -391,8 +393,11 @@ impl Task {
                 self.step(Event::Voters(voters));
             }
             Input::Answered(event) => self.step(event),
-            Input::Answer { to, raft, leads } => {
+            Input::Answer { to, raft, leads, lacks } => {
                 self.send(std::iter::once(to).collect(), raft);
+                if lacks {
+                    self.succession.on_refused();
+                }
                 if leads {
                     self.beat_with_answer();
                 }

@@ -241,10 +241,10 @@ mod tests {
         let mut heartbeats = heartbeats();
         let first = beat(&mut heartbeats, 100, &standing()).nonce;
         let second = beat(&mut heartbeats, 200, &standing()).nonce;
-        assert_eq!(heartbeats.on_lease(at(290), first), Some(at(500)), "the answer to the first, however late");
-        assert_eq!(heartbeats.on_lease(at(290), second), Some(at(600)));
+        assert_eq!(heartbeats.on_lease(at(290), first), Some(at(550)), "the answer to the first, however late");
+        assert_eq!(heartbeats.on_lease(at(290), second), Some(at(650)));
         assert_eq!(heartbeats.on_lease(at(290), second + 1), None, "never sent");
-        assert_eq!(heartbeats.on_lease(at(500), first), None, "it is over already");
+        assert_eq!(heartbeats.on_lease(at(550), first), None, "it is over already");
     }
 
     #[test]

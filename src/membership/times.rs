@@ -6,9 +6,9 @@ use crate::clock::Moment;
 pub const FAILURE_TIMEOUT_MS_MIN: u64 = 200;
 
 /// What an idle cluster costs, its heartbeats cost: each finds a processor that has forgotten all of this. A lease is granted
-/// a pace after its heartbeat, and must last until the next one is: of 0.4 F, 0.15 F are left for what is late, or one pace
+/// a pace after its heartbeat, and must last until the next one is: of 0.45 F, 0.16 F are left for what is late, or one pace
 /// that is lost altogether.
-const HEARTBEATS_PER_FAILURE: u64 = 8;
+const HEARTBEATS_PER_FAILURE: u64 = 7;
 
 /// Leadership is confirmed at most this often, in ms, for all heartbeats since: R4.
 const CONFIRM_EVERY_MS: u64 = 50;
@@ -22,8 +22,8 @@ const PENALTY_MEMORY_MS: u64 = 600_000;
 const MS: u64 = 1_000_000;
 
 /// How long things take, in nanoseconds where no other unit is named. A simulated link delay d adds 4 d to what waits for
-/// an answer, so that a round trip and a confirmation within it fit. Heartbeats keep their pace: a lease of 0.4 F + 4 d
-/// outlasts the F/8 to the next heartbeat and the four ways of its answer only so.
+/// an answer, so that a round trip and a confirmation within it fit. Heartbeats keep their pace: a lease of 0.45 F + 4 d
+/// outlasts the F/7 to the next heartbeat and the four ways of its answer only so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// Silence after which a member counts as dead, and after which a link counts as cut.
@@ -50,7 +50,7 @@ impl Times {
         Times {
             failure: failure + delay,
             heartbeat: failure / HEARTBEATS_PER_FAILURE,
-            lease: failure * 4 / 10 + delay,
+            lease: failure * 45 / 100 + delay,
             drift_margin: failure * 4 / 100,
             confirm_every: (CONFIRM_EVERY_MS * MS).min(failure / HEARTBEATS_PER_FAILURE),
             failure_ms,
@@ -125,8 +125,8 @@ mod tests {
     #[test]
     fn one_second_gives_the_times_of_the_rules() {
         let times = Times::new(1_000, 0);
-        assert_eq!((times.failure, times.heartbeat), (1_000 * MS, 125 * MS));
-        assert_eq!((times.lease, times.drift_margin), (400 * MS, 40 * MS));
+        assert_eq!((times.failure, times.heartbeat), (1_000 * MS, 142_857_142));
+        assert_eq!((times.lease, times.drift_margin), (450 * MS, 40 * MS));
         assert_eq!([0, 1, 3].map(|index| times.election_ms(index)), [300, 320, 360]);
         assert_eq!([times.follow(1), times.free_to_vote(4)], [641 * MS, 371 * MS]);
     }

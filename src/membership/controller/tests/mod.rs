@@ -232,7 +232,7 @@ fn r4_an_answer_covers_only_heartbeats_that_came_before_the_question() {
     let of_late = |action: &&Action| matches!(action, Action::Grant { to: B, nonce, .. } if *nonce == late);
     assert_eq!(actions.iter().find(of_late), None, "B's last heartbeat came after the question");
     let next = scene.controller.next_deadline();
-    assert_eq!(next, Moment((scene.now - 100) * MS + 156_250_000), "0.16 F after the last question");
+    assert_eq!(next, Moment((scene.now - 100) * MS + 178_571_427), "0.18 F after the last question");
     scene.controller.step(next, Event::Tick, &mut actions);
     assert!(actions.contains(&Action::Confirm { number: number + 1 }), "it waits for the next answer: {actions:?}");
 }
@@ -244,8 +244,8 @@ fn r5_a_cut_member_is_left_out_only_when_its_lease_is_over() {
     scene.run_until("a view without C", |scene| scene.in_sync() == [A, B]);
     let last = scene.granted.iter().filter(|(to, _)| *to == C).map(|(_, at)| *at).max().unwrap();
     let left_out = scene.proposed[0].0;
-    assert!(left_out >= last + 440 - 100, "granted at {last} for a heartbeat not 100 ms old, left out at {left_out}");
-    assert!(left_out <= last + 500);
+    assert!(left_out >= last + 490 - 100, "granted at {last} for a heartbeat not 100 ms old, left out at {left_out}");
+    assert!(left_out <= last + 550);
 }
 
 #[test]
@@ -276,8 +276,8 @@ fn r5_a_new_controller_waits_a_full_lease_before_it_leaves_anybody_out() {
     scene.elect();
     let elected = scene.now;
     scene.run_until("a view without C", |scene| scene.in_sync() == [A, B]);
-    assert!(scene.now >= elected + 440, "elected at {elected}, left out at {}", scene.now);
-    assert!(scene.now <= elected + 500, "silence counts from before the election (V6)");
+    assert!(scene.now >= elected + 490, "elected at {elected}, left out at {}", scene.now);
+    assert!(scene.now <= elected + 550, "silence counts from before the election (V6)");
 }
 
 #[test]
@@ -434,7 +434,7 @@ fn j1_the_rest_is_waited_for_one_failure_timeout_and_then_joins() {
     scene.run(600);
     scene.restart(B);
     let took = scene.run_until("a view", |scene| scene.view().epoch == Epoch(2));
-    assert!((200..800).contains(&took), "{took}");
+    assert!((200..900).contains(&took), "{took}");
     assert_eq!(scene.in_sync(), [A, B]);
     scene.restart(C);
     scene.run_until("C joining", |scene| scene.joining() == [C]);

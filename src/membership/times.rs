@@ -32,7 +32,7 @@ pub struct Times {
     pub heartbeat: u64,
     /// A lease, from when the heartbeat was sent.
     pub lease: u64,
-    /// What the controller adds to a lease before it acts on its end: clocks may drift apart.
+    /// What the controller adds to a lease before it acts on its end: clocks may drift apart, by a tenth at most.
     pub drift_margin: u64,
     /// Between two confirmations of leadership.
     pub confirm_every: u64,
@@ -47,11 +47,12 @@ impl Times {
         let failure_ms = failure_timeout_ms.max(FAILURE_TIMEOUT_MS_MIN);
         let (failure, delay) = (failure_ms * MS, 4 * link_delay_us * 1_000);
         let delay_ms = delay.div_ceil(MS);
+        let lease = failure * 45 / 100 + delay;
         Times {
             failure: failure + delay,
             heartbeat: failure / HEARTBEATS_PER_FAILURE,
-            lease: failure * 45 / 100 + delay,
-            drift_margin: failure * 4 / 100,
+            lease,
+            drift_margin: lease / 10,
             confirm_every: (CONFIRM_EVERY_MS * MS).min(failure / HEARTBEATS_PER_FAILURE),
             failure_ms,
             delay_ms,
@@ -126,7 +127,7 @@ mod tests {
     fn one_second_gives_the_times_of_the_rules() {
         let times = Times::new(1_000, 0);
         assert_eq!((times.failure, times.heartbeat), (1_000 * MS, 142_857_142));
-        assert_eq!((times.lease, times.drift_margin), (450 * MS, 40 * MS));
+        assert_eq!((times.lease, times.drift_margin), (450 * MS, 45 * MS));
         assert_eq!([0, 1, 3].map(|index| times.election_ms(index)), [300, 320, 360]);
         assert_eq!([times.follow(1), times.free_to_vote(4)], [641 * MS, 371 * MS]);
     }

@@ -11,7 +11,7 @@ use super::report::Fault;
 pub(crate) const MS: u64 = 1_000_000;
 
 /// The most that a clock is fast or slow, in parts per million. Two clocks that differ by more than lease and margin
-/// allow would break R5, and nothing could be said then: 400 ms of a slow clock and 440 ms of a fast one are the same
+/// allow would break R5, and nothing could be said then: 450 ms of a slow clock and 495 ms of a fast one are the same
 /// where these are 4.76 % slow and fast.
 pub(crate) const DRIFT_PPM: i64 = 45_000;
 

@@ -238,6 +238,24 @@ fn r4_an_answer_covers_only_heartbeats_that_came_before_the_question() {
 }
 
 #[test]
+fn r4_a_question_that_nobody_answers_is_asked_again_and_its_late_answer_counts_for_nothing() {
+    let mut scene = Scene::serving(3);
+    scene.answered = false;
+    scene.run(200);
+    let given_up = scene.round;
+    scene.run(790);
+    assert_eq!(scene.round, given_up, "the answer may come");
+    scene.run(250);
+    assert_eq!(scene.round, given_up + 1, "not for a failure timeout");
+    scene.granted.clear();
+    scene.event(Event::Confirmed { number: given_up, leads: true });
+    assert_eq!(scene.granted, []);
+    scene.event(Event::Confirmed { number: given_up + 1, leads: true });
+    let granted: ReplicaSet = scene.granted.iter().map(|(to, _)| *to).collect();
+    assert_eq!(granted, set(&[A, B, C]));
+}
+
+#[test]
 fn r5_a_cut_member_is_left_out_only_when_its_lease_is_over() {
     let mut scene = Scene::serving(3);
     scene.cut(B, C);

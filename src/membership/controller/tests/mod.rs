@@ -452,7 +452,7 @@ fn j1_the_rest_is_waited_for_one_failure_timeout_and_then_joins() {
     scene.run(600);
     scene.restart(B);
     let took = scene.run_until("a view", |scene| scene.view().epoch == Epoch(2));
-    assert!((200..900).contains(&took), "{took}");
+    assert!((200..850).contains(&took), "{took}");
     assert_eq!(scene.in_sync(), [A, B]);
     scene.restart(C);
     scene.run_until("C joining", |scene| scene.joining() == [C]);
